@@ -415,6 +415,8 @@ EXCHANGE_TIMEOUT: Final = 30.0
 CONNECT_TIMEOUT: Final = 10.0
 #: seconds without a byte after which pcapctl takes an answer with packets for cut, and asks for the rest.
 FETCH_SILENCE: Final = 60.0
+#: bytes of such an answer that pcapctl reads before it writes them.
+FETCH_GATHERED: Final = 256 * KIB
 #: attempts without a byte in between after which pcapctl gives up a fetch, and the longest pause between two.
 FETCH_ATTEMPTS: Final = 10
 FETCH_PAUSE_MAX: Final = 15.0
@@ -551,8 +553,9 @@ ORPHAN_AGE: Final = 3600.0
 OBJECTS_PAGE: Final = 1000
 #: seconds for which an api that ends waits for operations on its store.
 STORE_LEAVE_TIMEOUT: Final = 2.0
-#: bytes read from the store and written to a client at once.
+#: bytes read from the store and written to a client at once; further such pieces that are read meanwhile.
 FETCH_PIECE: Final = 1 * MIB
+FETCH_AHEAD: Final = 2
 #: files of recordings that are sent at the same time: each may hold two segments.
 FETCHES_MAX: Final = 16
 #: bytes of the body of a request about recordings.

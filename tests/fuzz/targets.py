@@ -710,6 +710,15 @@ def savefile_rows(data: bytes) -> None:
 
 
 @target
+def savefile_own(data: bytes) -> None:
+    """Blocks of a recording that a server sends, which need not be an api."""
+    choices = _Input(data)
+    most, until = choices.pick((0, 1, 3, 4096)), choices.pick((0, 1, 2**40, 2**63 - 1))
+    _both("savefile", (choices.rest,), lambda savefile, pieces: savefile.survey(pieces[0], most))
+    _both("savefile", (choices.rest,), lambda savefile, pieces: savefile.between(pieces[0], 1, until))
+
+
+@target
 def savefile_reading(data: bytes) -> None:
     """A whole file that anybody wrote: both ways to read it find the same packets, and lines of them are clean."""
     packets = _packets(data)

@@ -32,8 +32,8 @@ __all__ = ["Extract", "Store", "StoreTrouble"]
 T = TypeVar("T")
 _list: Final = list  # `Store.list` hides the name in the class
 
-#: Threads for operations on the store.
-_THREADS: Final = 4
+#: Threads for operations on the store; a file that is sent uses several (`FETCH_AHEAD`).
+_THREADS: Final = 8
 #: Operations on an object store are tried again by obstore itself, with growing pauses, within this time.
 _RETRIES: Any = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 #: Limits of one request to an object store, seconds.
@@ -272,13 +272,14 @@ def _remote(url: str, credentials: Mapping[str, str]) -> Any:
 def _flush(path: Path) -> None:
     """Write a file or directory to the disk: `obstore` leaves this to the kernel.
 
-    Its pages are then free for the next object.  Most objects are never read, but would take all memory
-    that is not used otherwise; and new pages cost more than the rest of writing (docs/performance.rst).
+    The pages of a file are then free for the next object.  Most objects are never read, but would take all
+    memory that is not used otherwise; and new pages may cost more than the rest (docs/performance.rst).
     """
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
-        os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_DONTNEED)
+        with contextlib.suppress(OSError):  # only an advice
+            os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(opened)
 

@@ -14,11 +14,7 @@ import pcapd
 from pcapd.ctl.display.text import many, quantity
 from pcapd.ctl.stream.peer import API, Peer
 from pcapd.errors import PcapdError, RequestError, request_error
-from pcapd.limits import (
-    INSTANCES_MAX,
-    NAME_MAX,
-    TURN_MAX,
-)
+from pcapd.limits import INSTANCES_MAX, NAME_MAX, TURN_MAX
 from pcapd.merge.account import Account
 from pcapd.merge.muxer import Budget, Muxer, Piece
 from pcapd.merge.split import Split
