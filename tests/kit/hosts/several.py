@@ -109,7 +109,7 @@ class SeveralApis(RecordingLab):
             _NGINX.format(
                 directory=self.directory,
                 paths="\n".join(f"{kind}_temp_path {self.directory}/{kind};" for kind in kinds),
-                servers=" ".join(f"server {LOCAL}:{api.port};" for api in self.apis.values()),
+                servers=" ".join(f"server {LOCAL}:{api.port} max_fails=0;" for api in self.apis.values()),
                 address=LOCAL,
                 port=self._front,
                 certificate=own.certificate,
