@@ -103,6 +103,7 @@ def test_a_claim(pair: tuple[Process, Process]) -> None:
     assert now(first.index.claim("one", 1)) is None
     assert now(first.index.claim("one", 2)) is None
     assert now(second.index.release("one", 2)) is Outcome.DONE
+    assert now(first.index.claim("one", 1)) is None  # it saw the recording before the second one had it
     assert now(first.index.claim("one", 2)).epoch == 3
     now(first.index.release_all())
     assert now(second.index.claim("one", 3)).epoch == 4
