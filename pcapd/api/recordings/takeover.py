@@ -97,7 +97,11 @@ class Takeover:
 
     @property
     def _settled(self) -> bool:
-        return self._holding.alone or self._reactor.seconds() - self._unbroken_at >= LEASE
+        if self._holding.alone:
+            return True
+        now = self._reactor.seconds()
+        in_time = self._beat_at is not None and now - self._beat_at <= _MISSED  # also if this process slept
+        return in_time and now - self._unbroken_at >= LEASE
 
     async def _look_again(self) -> None:
         if self._holding.troubled:

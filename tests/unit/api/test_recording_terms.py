@@ -314,4 +314,8 @@ def test_others_have_time_to_renew_their_leases() -> None:
     clock.pump([1.0] * 60)
     holding.troubled = False
     assert LEASE <= time_until_taken() <= LEASE + 2
+    house.taken.clear()
+    clock.advance(60.0)  # the whole machine slept
+    assert not house.taken
+    assert LEASE <= time_until_taken() <= LEASE + 2
     takeover.stop()
