@@ -2,6 +2,8 @@
 
 ``chain``
     two agents, an api and pcapctl, each in a namespace of its own.
+``several``
+    three apis with one database, behind nginx.
 ``faults``
     the same with faults in the network, the processes and the clocks.
 ``foundation``, ``bosh``
