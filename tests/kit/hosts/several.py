@@ -50,6 +50,8 @@ http {{
 """
 #: Of the configuration.
 PER_USER = 3
+#: seconds; shorter than agents wait for an api that is stopped.
+LEASE, LEASE_INTERVAL = 6.0, 1.5
 
 
 class Apis(Chain):
@@ -81,6 +83,8 @@ class Apis(Chain):
             for number in (1, 2)
         ]
         self.apis = [self.api, *others]
+        for api in self.apis:
+            api.limits = {"LEASE": LEASE, "LEASE_INTERVAL": LEASE_INTERVAL}
         self.nginx = free_port()
         self.clients: list[Client] = []
 
