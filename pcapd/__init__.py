@@ -20,6 +20,8 @@ The packages, lowest first; imports point down only (`tests/unit/test_layers.py`
     Twisted code that both roles share.
 ``agent`` | ``api`` | ``ctl``
     the two roles and the client; none imports another.
+``workers``
+    an api of several processes: their supervisor.
 ``options``, ``tap``, ``main``
     build the daemon for ``twistd pcapd`` and ``pcapd``.
 """

@@ -415,6 +415,8 @@ EXCHANGE_TIMEOUT: Final = 30.0
 CONNECT_TIMEOUT: Final = 10.0
 #: seconds without a byte after which pcapctl takes an answer with packets for cut, and asks for the rest.
 FETCH_SILENCE: Final = 60.0
+#: bytes of such an answer that pcapctl reads before it writes them.
+FETCH_GATHERED: Final = 256 * KIB
 #: attempts without a byte in between after which pcapctl gives up a fetch, and the longest pause between two.
 FETCH_ATTEMPTS: Final = 10
 FETCH_PAUSE_MAX: Final = 15.0
@@ -437,8 +439,19 @@ FOLLOW_INTERVAL: Final = 10.0
 FOLLOW_JITTER: Final = 0.2
 #: maximum seconds between checks, while Cloud Controller is not available.
 FOLLOW_INTERVAL_MAX: Final = 80.0
-#: attempts to capture one container.
+#: attempts to capture one container; for a recording `REDIALS_MAX`, with longer and longer pauses.
 FOLLOW_ATTEMPTS: Final = 5
+#: seconds between checks, with the api's own client, whether a user still has the role that a capture needs.
+RECHECK_INTERVAL: Final = 300.0
+#: seconds until the next check if there was no answer, and without an answer until the capture ends.
+RECHECK_RETRY: Final = 60.0
+RECHECK_PATIENCE: Final = 3600.0
+#: seconds before its end at which a token of the api's own client is renewed, if it lasts twice as long.
+CLIENT_TOKEN_MARGIN: Final = 60.0
+#: seconds after a failure in which UAA is not asked again for such a token.
+CLIENT_TOKEN_PAUSE: Final = 10.0
+#: bytes of the file with the client's secret.
+SECRET_MAX: Final = 4 * KIB
 
 # --- daemon ------------------------------------------------------------------
 
@@ -451,6 +464,19 @@ STRANGERS_MAX: Final = 384
 ACCEPT_QUEUE: Final = 4096
 #: default number of captures at the same time on one agent.
 AGENT_CAPTURES: Final = 16
+#: processes that serve one port of an api.
+WORKERS_MAX: Final = 64
+#: seconds until a worker that has ended is started again; each time twice as long, until one has
+#: run for `WORKER_STEADY`.
+WORKER_RESTART_MIN: Final = 1.0
+WORKER_RESTART_MAX: Final = 30.0
+WORKER_STEADY: Final = 60.0
+#: seconds after an api's drain_timeout in which its workers must have ended; the last two are a reserve.
+WORKERS_LINGER: Final = DRAIN_LINGER + 2.0
+#: bytes of the metrics of one worker; with all metrics they have some 40 KiB.
+METRICS_MAX: Final = 1 * MIB
+#: seconds in which a worker must answer with its metrics; Prometheus waits for 10.
+METRICS_TIMEOUT: Final = 5.0
 #: bytes; a configuration file.
 CONFIG_MAX: Final = 1 * MIB
 
@@ -523,8 +549,9 @@ ORPHAN_AGE: Final = 3600.0
 OBJECTS_PAGE: Final = 1000
 #: seconds for which an api that ends waits for operations on its store.
 STORE_LEAVE_TIMEOUT: Final = 2.0
-#: bytes read from the store and written to a client at once.
+#: bytes read from the store and written to a client at once; further such pieces that are read meanwhile.
 FETCH_PIECE: Final = 1 * MIB
+FETCH_AHEAD: Final = 2
 #: files of recordings that are sent at the same time: each may hold two segments.
 FETCHES_MAX: Final = 16
 #: bytes of the body of a request about recordings.

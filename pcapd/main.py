@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from twisted.python import usage
 
     from pcapd.options import ForegroundOptions
+    from pcapd.workers.worker import number_of_worker
 
+    worker = number_of_worker()
     options = ForegroundOptions()
     try:
         options.parseOptions(given)
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from pcapd.preflight import of_file
 
         with of_file(options["config"]):
-            raise SystemExit(_check(options) if options["check-config"] else _run(options))
+            raise SystemExit(_check(options) if options["check-config"] else _run(options, worker))
     except ConfigError as error:
         for problem in error.problems:
             print(f"pcapd: {error.source}: {problem}", file=sys.stderr)
@@ -61,11 +63,24 @@ def _check(options: Any) -> int:
     config = _load(options)
     for warning in (*config.warnings, *preflight(config, options["config"])):
         print(f"pcapd: {options['config']}: warning: {warning}", file=sys.stderr)
-    print(f"{options['config']}: good configuration of an {options['role']}")
+    print(f"{options['config']}: good configuration of an {options['role']}{_shared(config)}")
     return 0
 
 
-def _run(options: Any) -> int:
+def _shared(config: Any) -> str:
+    """What several workers need besides, for `_check`."""
+    from pcapd.config.parse_recordings import STATE
+
+    workers = getattr(config, "workers", 1)  # only an api has it
+    if workers == 1:
+        return ""
+    # Without the URL of a database that is not the default: it may contain a password.
+    return (
+        f" with {workers} workers, which share {STATE if config.state == STATE else 'the database in state'}"
+    )
+
+
+def _run(options: Any, worker: int | None) -> int:
     from twisted.internet import reactor as installed
     from twisted.internet.error import CannotListenError
 
@@ -76,9 +91,12 @@ def _run(options: Any) -> int:
 
     reactor = cast(Reactor, installed)
     keep_memory()
-    service = build(options)
+    service = build(options, worker)
     audit = getattr(service, "audit", None)  # only an api has it
-    start_logging(service.config.log_level, audit, role=service.role, id=service.config.id)
+    who = {"role": service.role, "id": service.config.id}
+    if worker is not None:
+        who["worker"] = str(worker)
+    start_logging(service.config.log_level, audit, **who)
     try:
         service.startService()
     except CannotListenError as error:
@@ -87,4 +105,4 @@ def _run(options: Any) -> int:
     reactor.run()
     if audit is not None:
         audit.close()
-    return 0
+    return int(getattr(service, "status", 0))  # only a supervisor of workers has it

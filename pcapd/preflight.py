@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pcapd.api.recordings.optional import check_recordings
+from pcapd.api.resolvers.ownclient import check_client
 from pcapd.api.state.optional import check_state
 from pcapd.config.schema import AgentConfig, ApiConfig, AuditConfig, SyslogConfig
 from pcapd.errors import BadFilter, CaptureFailed, ConfigError
@@ -65,6 +66,8 @@ def preflight(config: AgentConfig | ApiConfig, path: str) -> list[str]:
         trial.do("audit.syslog", lambda: None if audit.syslog is None else _check_syslog(audit.syslog))
         trial.do("", lambda: check_state(config.state))
         trial.do("", lambda: check_recordings(config.recordings))
+        apps = config.cloud_foundry
+        trial.do("", lambda: None if apps is None else check_client(apps.client))
         trial.check_filters("policy.exclude", config.policy.exclude)
     if config.metrics is not None:
         trial.check_port("metrics", config.metrics.host, config.metrics.port)

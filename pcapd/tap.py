@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,13 +30,19 @@ def makeService(options: Any) -> Any:
 
     try:
         with of_file(options["config"]):
-            return build(options)
+            daemon = build(options)
+            if getattr(daemon.config, "workers", 1) > 1:
+                raise ConfigError("workers", ["needs the command pcapd instead of twistd"])
+            return daemon
     except ConfigError as error:
         raise SystemExit("\n".join(f"{error.source}: {problem}" for problem in error.problems)) from None
 
 
-def build(options: Any) -> Any:
-    """Build the daemon of the chosen role.
+def build(options: Any, worker: int | None = None) -> Any:
+    """Build the daemon of the chosen role; for an api with several workers, their supervisor.
+
+    Args:
+        worker: The number of this process if it is such a worker.
 
     Raises:
         ConfigError: The configuration cannot be used.
@@ -48,7 +56,7 @@ def build(options: Any) -> Any:
 
     reactor = cast("Reactor", installed)
     keep_steady(reactor)
-    daemon = _daemon(options, reactor)
+    daemon = _agent(options, reactor) if options["role"] == "agent" else _api(options, reactor, worker)
     daemon.harden = harden
     reactor.callWhenRunning(_leave_what_stays_uncollected)
     return daemon
@@ -64,13 +72,30 @@ def _leave_what_stays_uncollected() -> None:
     gc.collect()
 
 
-def _daemon(options: Any, reactor: Reactor) -> Any:
-    if options["role"] == "agent":
-        from pcapd.agent.agent import Agent
-        from pcapd.config.load import load_agent
+def _agent(options: Any, reactor: Reactor) -> Any:
+    from pcapd.agent.agent import Agent
+    from pcapd.config.load import load_agent
 
-        return Agent(load_agent(options["config"]), reactor, partial(load_agent, options["config"]))
-    from pcapd.api.service import Api
+    return Agent(load_agent(options["config"]), reactor, partial(load_agent, options["config"]))
+
+
+def _api(options: Any, reactor: Any, number: int | None) -> Any:
     from pcapd.config.load import load_api
 
-    return Api(load_api(options["config"]), reactor, partial(load_api, options["config"]))
+    reread = partial(load_api, options["config"])
+    config = reread()
+    if number is None and config.workers > 1:
+        from pcapd.workers.supervisor import Supervisor
+
+        # The same command again; sys.orig_argv[0] may be relative to a directory in PATH.
+        return Supervisor(config, reactor, reread, [sys.executable, *sys.orig_argv[1:]])
+    from pcapd.api.service import Api
+
+    if number is None:
+        return Api(config, reactor, reread)
+    from pcapd.workers.worker import Worker
+
+    # The supervisor has logged the warnings.
+    api = Api(replace(config, worker=number, warnings=()), reactor, reread)
+    api.serve_registry = Worker(reactor).serve
+    return api

@@ -36,7 +36,9 @@ class Admission:
 
     def __init__(self, config: ApiConfig, reactor: Reactor) -> None:
         self.captures: set[Capture] = set()
-        self.database, self.holding = state_of(config.state, reactor, config.id, self.here, self._end)
+        self.database, self.holding = state_of(
+            config.state, reactor, config.process, self.here, self._end, workers=config.workers
+        )
 
     def start(self) -> None:
         """Begin to hold what runs here."""

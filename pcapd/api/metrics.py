@@ -80,6 +80,12 @@ class Metrics(DaemonMetrics):
         self.recording_drops = self._counter(
             "recording_packets_dropped", "Packets of recordings that were lost"
         )
+        self.clips_opened = self._counter(
+            "recording_clips_opened", "Clips that were begun, by cause", "cause"
+        )
+        self.clips_ended = self._counter(
+            "recording_clips_ended", "Clips that were stored (done) or not (failed)", "state"
+        )
         self.packets_deleted = self._counter(
             "recording_packets_deleted",
             "Packets that were stored and then deleted: by a ring, by age or by users",

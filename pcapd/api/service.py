@@ -16,8 +16,8 @@ from pcapd import COMPATIBILITY_LEVEL, __version__
 from pcapd.api.admission import Admission
 from pcapd.api.capture.agentlink import Agents, own_traffic
 from pcapd.api.capture.audit import Trail
-from pcapd.api.capture.following import Following
 from pcapd.api.capture.life import Capture
+from pcapd.api.capture.overseeing import oversee
 from pcapd.api.health import health
 from pcapd.api.http.captures import AgentsResource, CapturesResource
 from pcapd.api.http.clientfiles import ClientFilesResource
@@ -28,7 +28,7 @@ from pcapd.api.http.web import ClientInfo, HealthResource, TargetsResource
 from pcapd.api.known import known_agents
 from pcapd.api.metrics import Metrics
 from pcapd.api.operators import Operators
-from pcapd.api.policy import permitted, still_permitted
+from pcapd.api.policy import permitted
 from pcapd.api.recordings.optional import recordings_of
 from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
 from pcapd.api.resolvers.kinds import configured, resolver_for
@@ -120,6 +120,7 @@ class Api(Daemon):
             port = BoundedPort(listen.port, site, interface=listen.host, reactor=self.reactor)
         else:
             port = TLSPort(listen.port, site, listen.host, self.reactor, self._server_context)
+        port.shared = self.config.worker is not None
         self.listen(port)
         self._listens_on = port.getHost().port
         self.log.info(
@@ -282,9 +283,8 @@ class Api(Daemon):
         admitted = resolved.addErrback(_left).addCallback(
             lambda found: Deferred.fromCoroutine(self._admit(found, request, client, sink))
         )
-        if request.follow:
-            admitted.addCallback(self._follow, lambda: resolver.survey(request, token, client.address))
-        return admitted
+        survey = lambda: resolver.survey(request, token, client.address)  # noqa: E731
+        return admitted.addCallback(lambda capture: oversee(self.reactor, capture, resolver, survey))
 
     def refused(
         self, failure: Failure, client: ClientInfo, requested: Mapping[str, Any] | None = None
@@ -380,16 +380,8 @@ class Api(Daemon):
             id: The recording's id.
         """
         self.accepting()
-        return self._make(resolved, request, sink, id=str(uuid.uuid4()), request_id=id, asked_from={})
-
-    def _follow(self, capture: Capture, survey: Callable[[], Deferred[Resolved]]) -> Capture:
-        def again() -> Deferred[Resolved]:
-            return survey().addCallback(lambda resolved: still_permitted(capture.request, resolved))
-
-        following = Following(self.reactor, again, capture)
-        capture.watcher = following
-        capture.finished.addCallback(lambda _: following.stop())
-        return capture
+        capture = self._make(resolved, request, sink, id=str(uuid.uuid4()), request_id=id, asked_from={})
+        return oversee(self.reactor, capture, self.resolver(request), None)
 
 
 def _left(failure: Failure) -> Any:

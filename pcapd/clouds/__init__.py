@@ -8,12 +8,14 @@ The api and pcapctl use it.
     Cloud Controller: whether an app's instances can be reached with ssh, and on which ports.
 ``optin``
     whether an app has opted in to captures: labels and lists.
+``roles``
+    Cloud Controller: which roles allow a capture, and who has them.
 ``director``
     a BOSH director: its description, deployments, instances.
 ``directorssh``
     a BOSH director's set-up of ssh: requests, tasks, accounts on VMs.
 ``uaa``
-    UAA's answers to a login of the CLIs: tokens.
+    UAA's answers to a login of the CLIs, and to a client of its own: tokens.
 ``tokens``
     access tokens: form, expiry, claims, owner.
 ``reading``

@@ -41,6 +41,7 @@ __all__ = [
     "check_app",
     "error_title",
     "forbidden",
+    "no_app",
     "none_running",
     "parse_app",
     "parse_permission",
@@ -151,7 +152,7 @@ def refusal(status: int, retry_after: Optional[str], guid: str) -> RequestError:
             "the required scope is cloud_controller.read",
         )
     if status == 404:
-        return _no_app(guid)
+        return no_app(guid)
     if status == 429:
         seconds = retry_seconds(retry_after)
         limit = LimitReached(
@@ -176,7 +177,8 @@ def error_title(answer: Mapping[str, Any]) -> str:
     return title if isinstance(title, str) and _TITLE.fullmatch(title) else ""
 
 
-def _no_app(guid: str) -> TargetNotFound:
+def no_app(guid: str) -> TargetNotFound:
+    """The error for an app that does not exist, or that the user cannot see."""
     # The same message whether or not the app exists, so that GUIDs cannot be guessed.
     return TargetNotFound(f"there is no app {guid}, or you may not see it", "cf apps lists those you may see")
 

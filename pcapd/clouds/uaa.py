@@ -1,4 +1,4 @@
-"""Requests to UAA for tokens, as the CLIs send them, and the URLs to which tokens may be sent.
+"""Requests to UAA for tokens, as the CLIs and the api send them, and the URLs to which tokens may be sent.
 
 Sources: RFC 6749; UAA's API documentation (https://docs.cloudfoundry.org/api/uaa).
 """
@@ -8,13 +8,24 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import NamedTuple, Optional
+from typing import FrozenSet, NamedTuple, Optional
 from urllib.parse import urlsplit
 
+from pcapd.clouds.reading import AnswerReader
 from pcapd.errors import PcapdError
 
-__all__ = ["Grant", "LoginProblem", "Tokens", "basic", "check_url", "parse_tokens"]
+__all__ = [
+    "ClientToken",
+    "Grant",
+    "LoginProblem",
+    "Tokens",
+    "basic",
+    "check_url",
+    "parse_client_token",
+    "parse_tokens",
+]
 
+_ANSWER = AnswerReader("UAA's")
 #: Tokens are ASCII without spaces (RFC 6750, section 2.1).
 _TOKEN = re.compile(r"[!-~]+")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -55,6 +66,33 @@ def parse_tokens(body: bytes) -> Optional[Tokens]:
     # Checked before they are sent in a header and written to a file.
     fit = all(isinstance(text, str) and _TOKEN.fullmatch(text) for text in (access, refresh or "-", scheme))
     return Tokens(access, refresh, scheme) if fit else None
+
+
+class ClientToken(NamedTuple):
+    """A client's own token.
+
+    Attributes:
+        seconds: How long it is valid.
+        scopes: What it allows.
+    """
+
+    access: str
+    seconds: int
+    scopes: FrozenSet[str]
+
+
+def parse_client_token(body: bytes) -> ClientToken:
+    """Read UAA's answer to ``grant_type=client_credentials``.
+
+    Raises:
+        ResolverUnavailable: The answer is not valid.
+    """
+    what = "a client's token"
+    value = _ANSWER.mapping(body, what)
+    access = _ANSWER.matching(_TOKEN, value, "access_token", what)
+    seconds = _ANSWER.member(value, "expires_in", int, what)
+    scopes = _ANSWER.member(value, "scope", str, what)
+    return ClientToken(access, max(0, seconds), frozenset(scopes.split()))
 
 
 def check_url(url: str, what: str, hint: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Dict, Final, Generic, Mapping, Optional, Tuple, TypeVar, get_args
 
 from pcapd.config import checks
-from pcapd.config.parse_policy import audit, opt_in, policy
+from pcapd.config.parse_policy import audit, client, opt_in, policy
 from pcapd.config.parse_recordings import recordings, state
 from pcapd.config.parse_static import static
 from pcapd.config.schema import (
@@ -46,6 +46,7 @@ from pcapd.limits import (
     PROBED_AGENTS_MAX,
     RING_BYTES_RANGE,
     SOURCES_MAX,
+    WORKERS_MAX,
 )
 
 __all__ = ["Survey", "parse_agent", "parse_api", "survey_agent", "survey_api"]
@@ -151,6 +152,7 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
     section = Section(Report(), directory, values)
     agents = section.required_section("agents", _agents)
     agent_port = agents.port if agents else AgentsConfig.port
+    workers = section.optional("workers", checks.whole_number(1, WORKERS_MAX), 1) or 1  # not valid: 1
     config = ApiConfig(
         id=section.optional("id", checks.identity, host_name),
         log_level=section.optional("log_level", _log_level, ApiConfig.log_level),
@@ -168,9 +170,12 @@ def survey_api(values: Mapping[object, object], host_name: str, directory: Path)
         probe=section.default_section("probe", _probe),
         cli=section.optional_section("cli", _cli),
         audit=section.optional_section("audit", audit),
-        state=state(section),
+        workers=workers,
+        state=state(section, needed=workers > 1),
         recordings=section.optional_section("recordings", recordings),
     )
+    if workers > 1 and config.listen and config.listen.port == 0:
+        section.problem("workers", "needs a listen.port other than 0, because all of them listen on it")
     for operator in config.operators:
         resolver, _, name = operator.partition("/")
         if not section.has(resolver):
@@ -302,6 +307,7 @@ def _cloud_foundry(section: Section) -> CloudFoundryConfig:
         ),
         headers_only_permission=section.optional("headers_only_permission", _permission, None),
         opt_in=section.optional_section("opt_in", opt_in),
+        client=section.optional_section("client", client),
     )
     if config.headers_only_permission and config.headers_only_permission == config.required_permission:
         section.problem("headers_only_permission", "must differ from required_permission")

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Final, get_args
 
 from pcapd.config import checks
-from pcapd.config.schema import AuditConfig, LabelPlace, OptInConfig, PolicyConfig, SyslogConfig
+from pcapd.config.schema import (
+    AuditConfig,
+    CloudFoundryClient,
+    LabelPlace,
+    OptInConfig,
+    PolicyConfig,
+    SyslogConfig,
+)
 from pcapd.config.section import CaFile, Directory, KeyPair, Section
 from pcapd.limits import POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX
 
-__all__ = ["audit", "opt_in", "policy"]
+__all__ = ["audit", "client", "opt_in", "policy"]
 
 _NO_DEVICES: Final = "an empty list would allow nothing; leave the key out to allow any interface"
 _NOBODY: Final = "without label, apps, spaces or organizations nothing could be captured"
@@ -50,6 +57,17 @@ def opt_in(section: Section) -> OptInConfig:
     if section.has("label_on") and not section.has("label"):
         section.problem("label_on", "needs label")
     return found
+
+
+def client(section: Section) -> CloudFoundryClient:
+    """Make the api's own UAA client."""
+    if section.has("secret") == section.has("secret_file"):
+        section.problem("secret, secret_file", "exactly one is required")
+    return CloudFoundryClient(
+        id=section.required("id", checks.text),
+        secret=section.optional("secret", checks.text, None),
+        secret_file=section.optional("secret_file", checks.file_in(section.directory), None),
+    )
 
 
 def audit(section: Section) -> AuditConfig:

@@ -9,24 +9,28 @@ from pcapd.config import checks
 from pcapd.config.schema import Readers, RecordingsConfig
 from pcapd.config.section import Section
 
-__all__ = ["recordings", "state"]
+__all__ = ["STATE", "recordings", "state"]
 
-#: Default database.
-_STATE: Final = "sqlite:////var/vcap/store/pcap-api/state.db"
+#: URL of the default database.
+STATE: Final = "sqlite:////var/vcap/store/pcap-api/state.db"
 _STORES: Final = ("file", "s3", "gs", "az")
 _BYTES = checks.size_between(10**6, 10**15)
 _readers: checks.Check[Readers] = checks.one_of(get_args(Readers))
 
 
-def state(section: Section) -> Optional[str]:
-    """Find the database in the whole file; None if nothing needs one."""
-    url = section.optional("state", _state, _STATE)
+def state(section: Section, *, needed: bool) -> Optional[str]:
+    """Find the database in the whole file; None if nothing needs one.
+
+    Args:
+        needed: Whether something besides ``recordings`` needs it.
+    """
+    url = section.optional("state", _state, STATE)
     file = section.optional("state_file", checks.file_in(section.directory), None)
     if section.has("state") and section.has("state_file"):
         section.problem("state, state_file", "only one may be given")
     if file is not None:
         return f"file:{file}"
-    return url if section.has("state") or section.has("recordings") else None
+    return url if needed or section.has("state") or section.has("recordings") else None
 
 
 def recordings(section: Section) -> RecordingsConfig:

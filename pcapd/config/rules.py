@@ -5,12 +5,13 @@ They are part of `pcapd.config.schema`, from which the rest of the daemon import
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Optional, Tuple
 
 __all__ = [
     "AuditConfig",
+    "CloudFoundryClient",
     "LabelPlace",
     "OptInConfig",
     "PolicyConfig",
@@ -23,6 +24,24 @@ __all__ = [
 LabelPlace = Literal["app", "space", "organization"]
 #: Who may read a recording: its owner, or whoever may capture its targets.
 Readers = Literal["owner", "permitted"]
+
+
+@dataclass(frozen=True)
+class CloudFoundryClient:
+    """The api's own UAA client, with the authority ``cloud_controller.global_auditor``.
+
+    With it, apps are followed when their user's token has expired, and the user's role is checked
+    while a capture runs.
+
+    Attributes:
+        id: The client's id.
+        secret: Its secret; None if it is in a file.
+        secret_file: File whose first line is the secret.
+    """
+
+    id: str
+    secret: Optional[str] = field(default=None, repr=False)
+    secret_file: Optional[Path] = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Final, Literal, Mapping, Optional, Tuple, Union
 
 from pcapd.config.rules import (
     AuditConfig,
+    CloudFoundryClient,
     LabelPlace,
     OptInConfig,
     PolicyConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "CaptureConfig",
     "CliConfig",
     "ClientTLS",
+    "CloudFoundryClient",
     "CloudFoundryConfig",
     "ContainerAccess",
     "ContainersConfig",
@@ -182,7 +184,6 @@ class AgentConfig:
         run_as: User to which the agent switches after the start; None to keep the user.
         privileges: With ``none`` the agent does without python-prctl, ``run_as``, and
             containers with access ``namespace``.
-        state: URL of the database that apis share, or ``file:`` and the file that has it; None for none.
         warnings: Settings that work but should be changed, one sentence each.
     """
 
@@ -240,6 +241,7 @@ class CloudFoundryConfig:
         required_permission: The permission on an app that a user needs.
         headers_only_permission: The permission needed for headers only; None for the same.
         opt_in: The apps that may be captured; None for all.
+        client: The api's own client; None without one.
     """
 
     api: str
@@ -247,6 +249,12 @@ class CloudFoundryConfig:
     required_permission: Permission = "read_sensitive_data"
     headers_only_permission: Optional[Permission] = None
     opt_in: Optional[OptInConfig] = None
+    client: Optional[CloudFoundryClient] = None
+
+    def permission(self, *, headers_only: bool) -> Permission:
+        """The permission that a capture needs."""
+        weaker = self.headers_only_permission if headers_only else None
+        return weaker or self.required_permission
 
 
 @dataclass(frozen=True)
@@ -342,6 +350,10 @@ class ApiConfig:
         operators: Users who may see and stop everybody's captures: ``static/NAME``,
             ``cloud_foundry/ORIGIN/NAME`` or ``bosh/ORIGIN/NAME``.
         trusted_proxies: Proxies whose headers for the client's address and the request's id are used.
+        workers: Processes that serve the port together.
+        state: URL of the database that these processes and other apis share, or ``file:`` and the file that
+            has it; None for none.
+        worker: This process's number among `workers`, from 0; None for a single one.  Not in the file.
         warnings: Settings that work but should be changed, one sentence each.
     """
 
@@ -361,9 +373,16 @@ class ApiConfig:
     probe: ProbeConfig = ProbeConfig()
     cli: Optional[CliConfig] = None
     audit: Optional[AuditConfig] = None
+    workers: int = 1
     state: Optional[str] = None
     recordings: Optional[RecordingsConfig] = None
+    worker: Optional[int] = None
     warnings: Tuple[str, ...] = ()
+
+    @property
+    def process(self) -> str:
+        """Name of this process, different from those of other apis and workers with ids of their own."""
+        return self.id if self.worker is None else f"{self.id} worker {self.worker}"
 
     @property
     def agent_ports(self) -> Tuple[int, ...]:

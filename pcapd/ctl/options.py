@@ -124,7 +124,8 @@ class CaptureOptions:
         report: File for the JSON report.
         headers_only: Remove the payload of every packet.
         reason: Why, for the api's audit record.
-        resumable: Whether the api records besides.
+        besides: How the api records besides; None if it does not.
+        same_api: The options with which other commands find the same api with the same login, as shell words.
         list_interfaces: List the interfaces instead of capturing.
         files: Options for several files and for other outputs.
     """
@@ -141,7 +142,8 @@ class CaptureOptions:
     force: bool = False
     headers_only: bool = False
     reason: str = ""
-    resumable: bool = False
+    besides: Optional[Besides] = None
+    same_api: str = ""
     report: Optional[Path] = None
     quiet: bool = False
     verbose: bool = False
@@ -167,7 +169,7 @@ class CaptureOptions:
                 headers_only=self.headers_only,
                 duration=self.duration,
                 reason=self.reason,
-                record=Besides() if self.resumable else None,
+                record=self.besides,
             )
         except ValueError as error:
             raise UsageProblem(str(error)) from error

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
@@ -41,6 +42,8 @@ class Daemon(Service):
         self.ports: list[Any] = []
         #: Called after the daemon has started to listen and changed its user; set by its creator.
         self.harden: Callable[[], None] = lambda: None
+        #: Serves metrics instead of a port; set by the creator of a worker.
+        self.serve_registry: Callable[[CollectorRegistry], None] | None = None
         self._lag_meter: LagMeter | None = None
 
     # --- for subclasses ----------------------------------------------------
@@ -106,13 +109,17 @@ class Daemon(Service):
         """
         if where is None:
             return
-        from pcapd.net.metricspage import metrics_port  # noqa: PLC0415  only if it is wanted: 3 MB
-
         served = list(self.ports)
         metrics.waiting(lambda: sum(port.waiting for port in served))
         self._lag_meter = LagMeter(self.reactor, metrics.lag.observe)
         self._lag_meter.start()
-        self.listen(metrics_port(metrics.registry, where, self.reactor))
+        if self.serve_registry is not None:
+            self.serve_registry(metrics.registry)
+            return
+        # Only if it is wanted: 3 MB.
+        from pcapd.net.metricspage import MetricsPage, metrics_port  # noqa: PLC0415
+
+        self.listen(metrics_port(MetricsPage(metrics.registry), where, self.reactor))
 
     def _stop_listening(self, _: Any) -> Any:
         return DeferredList([maybeDeferred(port.stopListening) for port in self.ports])

@@ -1,4 +1,4 @@
-"""Sends GET requests to an authority over HTTPS, with limits of bytes and time.
+"""Sends requests to an authority over HTTPS, with limits of bytes and time.
 
 An authority is a server that knows which apps or VMs a user may capture: Cloud Controller,
 UAA or a BOSH director.  Connections are kept for a while and used for all requests, because a
@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
@@ -29,7 +29,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 
 from pcapd import __version__
@@ -143,7 +143,22 @@ class Authority:
         Raises:
             ResolverUnavailable: There was no answer in time and within the size limit.
         """
-        call = Deferred.fromCoroutine(self._get(target, token))
+        headers = {} if token is None else {"Authorization": f"bearer {token}"}
+        return await self._call(b"GET", target, headers, None)
+
+    async def post(self, target: str, form: Mapping[str, str]) -> Answer:
+        """POST a form to a path.
+
+        Raises:
+            ResolverUnavailable: As for `get`.
+        """
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return await self._call(b"POST", target, headers, _Form(urlencode(form).encode()))
+
+    async def _call(
+        self, method: bytes, target: str, headers: Mapping[str, str], body: _Form | None
+    ) -> Answer:
+        call = Deferred.fromCoroutine(self._send(method, target, headers, body))
         call.addTimeout(AUTHORITY_CALL_TIMEOUT, self._reactor)
         try:
             return await call
@@ -158,12 +173,12 @@ class Authority:
                 f"{self.name} cannot be reached: {_message(error)}", "try again later"
             ) from error
 
-    async def _get(self, target: str, token: str | None) -> Answer:
+    async def _send(self, method: bytes, target: str, given: Mapping[str, str], form: _Form | None) -> Answer:
         headers = Headers({"User-Agent": [f"pcapd/{__version__}"], "Accept": ["application/json"]})
-        if token is not None:
-            headers.addRawHeader("Authorization", f"bearer {token}")
+        for header, value in given.items():
+            headers.addRawHeader(header, value)
         try:
-            response = await self._agent.request(b"GET", (self.base + target).encode("ascii"), headers)
+            response = await self._agent.request(method, (self.base + target).encode("ascii"), headers, form)
         except Exception as error:
             # Twisted wraps a cancelled request in other exceptions.
             reasons = getattr(error, "reasons", ())
@@ -175,11 +190,11 @@ class Authority:
         body = _Body(self.name)
         response.deliverBody(body)
         content = await body.finished
-        given = {
+        received = {
             name.decode("latin-1").lower(): values[-1].decode("latin-1")
             for name, values in response.headers.getAllRawHeaders()
         }
-        return Answer(response.code, given, content)
+        return Answer(response.code, received, content)
 
 
 class Conversation:
@@ -215,6 +230,28 @@ class Conversation:
     def close(self) -> None:
         """Send no more requests."""
         self._closed = True
+
+
+@implementer(IBodyProducer)
+class _Form:
+    """The body of a POST request."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.length = len(content)
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        consumer.write(self._content)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Do nothing: everything is written at once."""
+
+    def resumeProducing(self) -> None:
+        """Do nothing."""
+
+    def stopProducing(self) -> None:
+        """Do nothing."""
 
 
 class _Body(Protocol):

@@ -13,17 +13,19 @@ from pcapd.net.pages import NotFoundResource, Page
 from pcapd.net.ports import BoundedPort
 from pcapd.net.reactor import Reactor
 
-__all__ = ["metrics_port"]
+__all__ = ["MetricsPage", "metrics_port"]
 
 
-def metrics_port(registry: CollectorRegistry, where: MetricsConfig, reactor: Reactor) -> BoundedPort:
-    """Make the port that serves ``GET /metrics``; the caller starts and stops it."""
+def metrics_port(page: Page, where: MetricsConfig, reactor: Reactor) -> BoundedPort:
+    """Make the port that serves a page as ``/metrics``; the caller starts and stops it."""
     root = NotFoundResource("use /metrics")
-    root.putChild(b"metrics", _MetricsPage(registry))
+    root.putChild(b"metrics", page)
     return BoundedPort(where.port, HttpSite(root, reactor), interface=where.host, reactor=reactor)
 
 
-class _MetricsPage(Page):
+class MetricsPage(Page):
+    """The metrics of a registry."""
+
     isLeaf = True
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -54,11 +54,16 @@ class BoundedPort(tcp.Port):
     """A listening port that holds at most `limits.CONNECTIONS_MAX` connections.
 
     The peer must send first.
+
+    Attributes:
+        shared: Whether other processes of the same user may listen on the same address; the kernel
+            divides the connections among them (SO_REUSEPORT, socket(7)).
     """
 
     log = Logger()
     reactor: SocketReactor
     factory: Any
+    shared = False
     limit = CONNECTIONS_MAX
     strangers_limit = STRANGERS_MAX
 
@@ -73,6 +78,13 @@ class BoundedPort(tcp.Port):
         self._sweeper: Any = None
         self._closed_since = 0
         self._logged_at: float | None = None
+
+    def createInternetSocket(self) -> socket.socket:
+        """See `shared`."""
+        made: socket.socket = super().createInternetSocket()
+        if self.shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return made
 
     @property
     def open(self) -> int:

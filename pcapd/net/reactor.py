@@ -11,12 +11,14 @@ from twisted.internet.interfaces import (
     IReactorCore,
     IReactorFDSet,
     IReactorPluggableNameResolver,
+    IReactorProcess,
+    IReactorSocket,
     IReactorTCP,
     IReactorThreads,
     IReactorTime,
 )
 
-__all__ = ["Reactor", "SocketReactor"]
+__all__ = ["ProcessReactor", "Reactor", "SocketReactor"]
 
 
 class SocketReactor(IReactorFDSet, IReactorTime):
@@ -31,3 +33,7 @@ class Reactor(
     IReactorPluggableNameResolver,
 ):
     """The interfaces that the daemons need; each of Twisted's Unix reactors provides them."""
+
+
+class ProcessReactor(Reactor, IReactorProcess, IReactorSocket):
+    """A reactor that also starts processes and takes over sockets."""

@@ -8,6 +8,7 @@ stream    turns a stream in the classic format into batches as it arrives
 form      names of the two formats
 cut       finds the last whole block of a part of a file
 reader    reads pcapng files of any program
+own       reads blocks that pcapd wrote, many at a time
 shift     copies a file with corrected times
 ========  ====================================================================
 

@@ -231,10 +231,166 @@ packet_rows(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
     return result;
 }
 
+/* ---- blocks that pcapd wrote ---------------------------------------------- */
+
+/* A whole block; `packet` says whether it has a time. */
+typedef struct {
+    uint64_t at, end, us;
+    bool packet;
+} Own;
+
+/* The block behind the given one.  1: there is one; 0: the rest is not a whole block; -1: an error is set. */
+static int
+next_own(const File *file, Own *own)
+{
+    own->at = own->end;
+    if (file->size - own->at < 8)
+        return 0;
+    uint64_t length = get_le32(file->data + own->at + 4);
+    own->packet = get_le32(file->data + own->at) == PACKET_BLOCK_TYPE;
+    if (UNLIKELY(length % 4 || length < (own->packet ? PACKET_BLOCK_FRAME : BLOCK_FRAME) || length > BLOCK_MAX)) {
+        PyErr_SetString(PyExc_ValueError, "these are not blocks that pcapd wrote");
+        return -1;
+    }
+    if (length > file->size - own->at)
+        return 0;
+    own->end = own->at + length;
+    own->us = own->packet ? get_time(file, own->at + 12) : 0;
+    return 1;
+}
+
+/* The positions of the latest packets: the last `most` are kept, in a ring. */
+typedef struct {
+    uint64_t *ring;
+    uint64_t most, room, count;
+} Latest;
+
+static bool
+add_latest(Latest *latest, uint64_t at)
+{
+    if (!latest->most)
+        return true;
+    if (UNLIKELY(latest->count == latest->room && latest->room < latest->most)) {
+        uint64_t room = latest->room ? 2 * latest->room : 64;
+        if (room > latest->most)
+            room = latest->most;
+        uint64_t *ring = PyMem_Realloc(latest->ring, room * sizeof *ring);
+        if (!ring) {
+            PyErr_NoMemory();
+            return false;
+        }
+        latest->ring = ring;
+        latest->room = room;
+    }
+    latest->ring[latest->count++ % latest->room] = at;
+    return true;
+}
+
+static PyObject *
+list_latest(const Latest *latest)
+{
+    uint64_t count = latest->count < latest->room ? latest->count : latest->room;
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (uint64_t i = 0; list && i < count; i++) {
+        PyObject *at = PyLong_FromUnsignedLongLong(latest->ring[(latest->count - count + i) % latest->room]);
+        if (!at)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, at);
+    }
+    return list;
+}
+
+static PyObject *
+survey_own(const File *file, Latest *latest)
+{
+    Own own = {0};
+    uint64_t end = 0, packets = 0, first_us = 0, latest_us = 0;
+    int found;
+    while ((found = next_own(file, &own)) > 0) {
+        end = own.end;
+        if (!own.packet)
+            continue;
+        if (!packets++)
+            first_us = latest_us = own.us;
+        if (own.us > latest_us) {
+            latest_us = own.us;
+            latest->count = 0;
+        }
+        if (own.us == latest_us && !add_latest(latest, own.at))
+            return NULL;
+    }
+    PyObject *list = found < 0 ? NULL : list_latest(latest);
+    return list ? Py_BuildValue("KKKKN", (unsigned long long)end, (unsigned long long)packets,
+                                (unsigned long long)first_us, (unsigned long long)latest_us, list)
+                : NULL;
+}
+
+static PyObject *
+survey(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer data;
+    PyObject *most_arg, *result = NULL;
+    int64_t most;
+    if (!PyArg_ParseTuple(args, "y*O:survey", &data, &most_arg))
+        return NULL;
+    if (number("most", most_arg, 0, UINT32_MAX, &most)) {
+        const File file = {.data = data.buf, .size = (uint64_t)data.len};
+        Latest latest = {.most = (uint64_t)most};
+        result = survey_own(&file, &latest);
+        PyMem_Free(latest.ring);
+    }
+    PyBuffer_Release(&data);
+    return result;
+}
+
+static PyObject *
+between_own(const File *file, uint64_t from_us, uint64_t to_us)
+{
+    PyObject *kept = new_bytes(file->size);
+    Own own = {0};
+    uint64_t begin = 0, used = 0;
+    int found = 0;
+    while (kept && (found = next_own(file, &own)) > 0)
+        if (own.packet && (own.us < from_us || own.us > to_us)) {
+            memcpy(data_of(kept) + used, file->data + begin, own.at - begin);
+            used += own.at - begin;
+            begin = own.end;
+        }
+    if (kept && !found && own.end != file->size)
+        PyErr_SetString(PyExc_ValueError, "the last block is incomplete");
+    if (!kept || PyErr_Occurred()) {
+        Py_XDECREF(kept);
+        return NULL;
+    }
+    memcpy(data_of(kept) + used, file->data + begin, file->size - begin);
+    used += file->size - begin;
+    return _PyBytes_Resize(&kept, (Py_ssize_t)used) < 0 ? NULL : kept;
+}
+
+static PyObject *
+between(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    Py_buffer data;
+    PyObject *from_arg, *to_arg, *result = NULL;
+    int64_t from_us, to_us;
+    if (!PyArg_ParseTuple(args, "y*OO:between", &data, &from_arg, &to_arg))
+        return NULL;
+    if (number("from_us", from_arg, 0, INT64_MAX, &from_us)
+        && number("to_us", to_arg, 0, INT64_MAX, &to_us)) {
+        const File file = {.data = data.buf, .size = (uint64_t)data.len};
+        result = between_own(&file, (uint64_t)from_us, (uint64_t)to_us);
+    }
+    PyBuffer_Release(&data);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     /* By way of void (*)(void), which a compiler takes as "I know". */
     {"packet_rows", (PyCFunction)(void (*)(void))packet_rows, METH_VARARGS | METH_KEYWORDS,
      "See pcapd.savefile._reference."},
+    {"survey", survey, METH_VARARGS, "See pcapd.savefile._reference."},
+    {"between", between, METH_VARARGS, "See pcapd.savefile._reference."},
     {NULL, NULL, 0, NULL},
 };
 

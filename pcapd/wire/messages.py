@@ -66,6 +66,7 @@ class EndReason(str, Enum):
     SOURCES_GONE = "sources_gone"  #: no source is left
     DRAINING = "draining"  #: the daemon is shutting down
     UNRECORDED = "unrecorded"  #: the api can no longer write audit records
+    FORBIDDEN = "forbidden"  #: the user may not capture this any longer
     FAILED = "failed"  #: the message contains the reason
 
 

@@ -2,11 +2,13 @@
 
 ::
 
-    bin/bench                                   everything but the soak, some ten minutes
+    bin/bench                                   everything but workers and the soak, some ten minutes
     bin/bench loss --size 100 --rate 400000     one load, against tcpdump in the same run
     bin/bench client                            pcapctl alone, fed from a socket
     bin/bench latency | fanin | idle            one of the others
+    bin/bench workers                           two workers of an api beside one, capped by cgroups; not part of everything
     bin/bench clients                           many captures at once, and a slow client beside a fast one
+    bin/bench recording                         what a recording costs, how fast it is fetched, and many at once
     bin/bench matching                          the same packet at two places, and flows, against tcptrace and tshark
     bin/bench explain                           what explain finds in the scenarios, and how fast it is; some minutes
     bin/bench ssh                               pcapctl ssh, beside ssh host tcpdump -w -
@@ -33,8 +35,10 @@ from tests.benchmarks import (
     loss,
     matching,
     overssh,
+    recordings,
     soak,
     start,
+    workers,
 )
 
 #: What docs/performance.rst promises, packets per second by size.
@@ -47,6 +51,10 @@ BESIDE = ((100, 100_000), (1400, 40_000))
 SSH_RATES = ((100, 100_000), (400, 50_000))
 #: Packets per second of each of many captures.
 MANY_RATE = 1_000
+#: Bytes and packets per second of a recording; megabytes of one that is fetched; number of many.
+RECORDED = 400, 100_000
+FETCHED = 512
+RECORDINGS = 20
 
 
 def run_loss(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -75,6 +83,16 @@ def run_beside(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [clients.beside(size, rate, options.seconds) for size, rate in BESIDE]
 
 
+def run_recording(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Their cost, their fetch, a week of them, and many beside many captures."""
+    return [
+        recordings.cost(*RECORDED, options.seconds, runs=options.runs),
+        recordings.fetch(FETCHED, runs=options.runs),
+        recordings.week(),
+        recordings.beside(RECORDINGS, MANY_RATE, options.seconds),
+    ]
+
+
 def run_ssh(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Small packets and larger ones."""
     return [overssh.measure(size, rate, options.seconds) for size, rate in SSH_RATES]
@@ -91,6 +109,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows += [latency.measure(ordered=False), latency.measure(ordered=True)]
     rows += [fanin.measure(options.agents, turn=options.turn), loss.idle()]
     rows += run_clients(options)
+    rows += run_recording(options)
     rows += filters.measure()
     rows += matching.measure()
     rows += run_ssh(options)
@@ -113,12 +132,14 @@ def main() -> None:
             "fanin",
             "idle",
             "clients",
+            "recording",
             "filter",
             "matching",
             "explain",
             "ssh",
             "start",
             "soak",
+            "workers",
         ],
     )
     parser.add_argument("--size", type=int, default=100, help="bytes of a packet on the wire")
@@ -148,11 +169,13 @@ def main() -> None:
         "fanin": lambda: [fanin.measure(options.agents, turn=options.turn)],
         "idle": lambda: [loss.idle()],
         "clients": lambda: run_clients(options),
+        "recording": lambda: run_recording(options),
         "filter": filters.measure,
         "matching": matching.measure,
         "explain": explaining.measure,
         "ssh": lambda: run_ssh(options),
         "start": lambda: start.measure(options.python),
+        "workers": workers.measure,
         "soak": lambda: [soak.measure(60 * options.minutes)],
     }
     rows = runs[options.what]()

@@ -17,7 +17,7 @@ from demo.daemons import Lab
 from demo.processes import end, usage, wait_until
 from tests.kit.lab.generator import FILTER, Generator
 
-__all__ = ["Capture", "beside", "concurrent", "excess"]
+__all__ = ["Capture", "Download", "beside", "concurrent", "excess"]
 
 _RAM = "/dev/shm"
 _MIB = 2**20
@@ -111,7 +111,7 @@ def _lab(captures: int) -> Iterator[Lab]:
         yield lab
 
 
-class _Download:
+class Download:
     """A running curl, which costs a fifth of what a pcapctl costs to start."""
 
     def __init__(self, lab: Lab, name: str) -> None:
@@ -122,10 +122,10 @@ class _Download:
         options = ("--silent", "--no-buffer", "--cacert", ca, "--header", header, "--output", str(self._path))
         self._process = subprocess.Popen(["curl", *options, f"{lab.url}/capture?{query}"])
 
-    def packets(self) -> int:
-        """Packets of `_SIZE` bytes in its file."""
+    def packets(self, each: int = _SIZE) -> int:
+        """Packets of so many bytes in its file."""
         size = self._path.stat().st_size if self._path.exists() else 0
-        return max(0, size - _PCAP_HEADER) // (_PCAP_RECORD + _SIZE)
+        return max(0, size - _PCAP_HEADER) // (_PCAP_RECORD + each)
 
     def leave(self) -> None:
         """Go without a word."""
@@ -150,7 +150,7 @@ def concurrent(captures: int, rate: int, seconds: float, *, downloads: int = 0) 
         idle = {name: usage(pid).fds for name, pid in pids.items()}
         already = _begun(lab)
         began = time.monotonic()
-        curls = [_Download(lab, f"download-{number}") for number in range(downloads)]
+        curls = [Download(lab, f"download-{number}") for number in range(downloads)]
         running = [Capture(lab, f"capture-{number}", *arguments) for number in range(captures - downloads)]
         try:
             wait_until(lambda: _begun(lab) == already + captures, "every capture has begun", timeout=60)

@@ -17,7 +17,7 @@ from demo.daemons import Lab, environment
 from demo.processes import usage
 from tests.benchmarks.clients import Capture
 
-__all__ = ["measure"]
+__all__ = ["measure", "players"]
 
 #: packets per second of each agent, and for how long.
 RATE, SECONDS = 200, 5.0
@@ -39,12 +39,13 @@ def measure(agents: int, *, rate: int = RATE, seconds: float = SECONDS, turn: fl
     limits = {"max_targets": agents}
     with tempfile.TemporaryDirectory() as directory:
         lab = Lab(Path(directory), api={"static": {"targets": targets}, "limits": limits})
-        with _players(lab, port, rate, seconds, turn) as players, lab:
-            return _measure(lab, players, sorted(targets), int(agents * rate * seconds))
+        with players(lab, port, rate, seconds, turn) as playing, lab:
+            return _measure(lab, playing, sorted(targets), int(agents * rate * seconds))
 
 
 @contextlib.contextmanager
-def _players(lab: Lab, port: int, rate: int, seconds: float, turn: float) -> Iterator[subprocess.Popen[str]]:
+def players(lab: Lab, port: int, rate: int, seconds: float, turn: float) -> Iterator[subprocess.Popen[str]]:
+    """Play agents at a port; their certificate is the lab's."""
     credentials = lab.authority.issue_agent("players")
     players = subprocess.Popen(
         [

@@ -28,6 +28,8 @@ from pcapd.wire import Callee, CaptureStart, Counters, End, EndReason, Event, He
 #: Seconds between two STATS, as of an agent.
 STATS_INTERVAL = 0.1
 PACKET = bytes(100)
+#: Bytes that wait to be sent, from which on an agent sends no packets.
+BACKLOG_MAX = 256 * 1024
 
 reactor: Any = installed
 
@@ -71,7 +73,8 @@ class Player(FramedProtocol):
             self._ticker.stop()
 
     def _tick(self) -> None:
-        if self._turns > 0:
+        # A real agent does not read while the api does not, and the kernel drops the packets.
+        if self._turns > 0 and self.transport.waiting < BACKLOG_MAX:
             self._turns -= 1
             count = self._per_turn
             seconds, microseconds = divmod(now_us(), 1_000_000)

@@ -152,6 +152,10 @@ FOUNDATION = {
                 }
             ],
         },
+        {
+            "name": "uaa",
+            "jobs": [{"name": "uaa", "release": "uaa", "properties": {"uaa": {"clients": {"cf": {}}}}}],
+        },
         {"name": "diego-cell", "jobs": [{"name": "rep", "release": "diego", "properties": {}}]},
     ],
     "variables": [{"name": "service_cf_internal_ca", "type": "certificate", "options": {"is_ca": True}}],

@@ -1,16 +1,13 @@
 """The real bosh CLI makes the release and applies the ops files, where it can be had.
 
-It is what PCAPD_TEST_BOSH names, or ``bosh`` on the path, or is installed as a Go module;
-without it these tests are skipped, with what Go said.  The blobs are stand-ins: what is
+Without it these tests are skipped (`tests.kit.lab.programs`).  The blobs are stand-ins: what is
 in them is `tests.bosh.test_monit`'s matter.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -20,34 +17,15 @@ import yaml
 
 from demo.processes import run
 from tests.bosh.release import FOUNDATION, HAPROXY, JOBS, MANIFESTS, OPS, RELEASE
+from tests.kit.lab import programs
 
 pytestmark = [pytest.mark.long, pytest.mark.realbosh]
-
-_MODULE = "github.com/cloudfoundry/bosh-cli/v7@latest"
-_BUILD_TIMEOUT = 600  # seconds; it is large
 
 
 @pytest.fixture(scope="module")
 def bosh(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The CLI's path."""
-    given = os.environ.get("PCAPD_TEST_BOSH") or shutil.which("bosh")
-    if given:
-        return given
-    if shutil.which("go") is None:
-        pytest.skip("there is no bosh CLI and no Go to make it")
-    directory = tmp_path_factory.mktemp("bosh-cli")
-    done = subprocess.run(
-        ["go", "install", _MODULE],
-        env={**os.environ, "GOBIN": str(directory)},
-        capture_output=True,
-        text=True,
-        timeout=_BUILD_TIMEOUT,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"Go cannot install the bosh CLI: {done.stderr.strip().splitlines()[-1].strip()}")
-    (program,) = directory.iterdir()
-    return str(program)
+    return programs.find(programs.BOSH, tmp_path_factory.mktemp("bosh-cli"))
 
 
 @pytest.fixture
@@ -94,6 +72,7 @@ def test_create_release(bosh: str, release: Path, tmp_path: Path) -> None:
     ("base", "ops", "variables"),
     [
         (None, ["add-route.yml", "add-bosh-resolver.yml"], {"cf_network": "default"}),
+        (None, ["use-postgres.yml", "use-s3.yml"], {}),
         (FOUNDATION, ["add-pcap-agent.yml"], {}),
         (FOUNDATION, ["add-pcap-agent.yml", "use-host-veth.yml"], {}),
         (FOUNDATION, ["add-pcap-agent.yml", "add-pcap-agent-to-router.yml", "trust-pcap-ca.yml"], {}),

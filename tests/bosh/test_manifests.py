@@ -31,6 +31,8 @@ def filled(node: Any, issued: Issued) -> Any:
         return [filled(value, issued) for value in node]
     if not isinstance(node, str) or "((" not in node:
         return node
+    if not re.fullmatch(r"\(\([^()]+\)\)", node):  # within a text
+        return re.sub(r"\(\(([^()]+)\)\)", lambda match: variables[match[1]], node)
     name = node.strip("()")
     credentials = issued.agent if name.startswith("pcap_agent") else issued.api
     files = {"certificate": credentials.certificate, "private_key": credentials.private_key}
@@ -80,6 +82,50 @@ def test_the_api(issued: Issued, interpolate: Any) -> None:
         "routing",
         "bosh-dns-aliases",
     }
+
+
+def test_a_client_of_the_apis_own(issued: Issued, interpolate: Any) -> None:
+    """The api and UAA have the same client, with the one authority that it needs."""
+    manifest = interpolate(own("pcap-api.yml"), "add-cloud-foundry-client.yml")
+    properties = job_of(manifest, "pcap-api", "pcap-api")["properties"]
+    declared(properties, "pcap-api")
+    client = properties["cloud_foundry"]["client"]
+    foundation = interpolate(FOUNDATION, "add-pcap-client-to-uaa.yml")
+    clients = job_of(foundation, "uaa", "uaa")["properties"]["uaa"]["clients"]
+    assert clients["cf"] == {}
+    known = clients[client["id"]]
+    assert (known["secret"], known["authorities"]) == (client["secret"], "cloud_controller.global_auditor")
+    assert known["authorized-grant-types"] == "client_credentials"
+    assert {"name": client["secret"].strip("()"), "type": "password"} in manifest["variables"]
+
+
+def test_two_apis(issued: Issued, interpolate: Any) -> None:
+    """With both ops files, applied once or twice, two apis share a database and a bucket, one updated after the other."""
+    ops = ("use-postgres.yml", "use-s3.yml")
+    manifest = interpolate(own("pcap-api.yml"), *ops, *ops)
+    (group,) = manifest["instance_groups"]
+    assert (group["instances"], manifest["update"]["max_in_flight"]) == (2, 1)
+    properties = job_of(manifest, "pcap-api", "pcap-api")["properties"]
+    declared(properties, "pcap-api")
+    rendered = render("pcap-api", filled(properties, issued))
+    assert rendered.files["config/recordings/state"] == "postgresql+pg8000://pcap:SECRET@10.0.0.9/pcap\n"
+    assert (
+        '"endpoint":"https://s3.eu-central-1.amazonaws.com"'
+        in rendered.files["config/recordings/credentials.json"]
+    )
+    config = parse_api(rendered.yaml("config/pcap-api.yml"), host_name="x")
+    assert config.recordings is not None and config.recordings.store == "s3://pcap-recordings/recordings"
+    assert config.state == "file:/var/vcap/jobs/pcap-api/config/recordings/state"
+
+
+def test_a_database_without_recordings(issued: Issued, interpolate: Any) -> None:
+    """The database alone is enough for apis that share limits."""
+    manifest = interpolate(own("pcap-api.yml"), "use-postgres.yml")
+    properties = job_of(manifest, "pcap-api", "pcap-api")["properties"]
+    config = parse_api(
+        render("pcap-api", filled(properties, issued)).yaml("config/pcap-api.yml"), host_name="x"
+    )
+    assert config.recordings is None and config.state is not None
 
 
 @pytest.mark.parametrize(
@@ -192,5 +238,5 @@ def test_every_variable_has_its_place() -> None:
     for path in [*MANIFESTS.glob("*/*.yml"), MANIFESTS / "pcap-api.yml"]:
         text = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
         used |= {name.partition(".")[0] for name in re.findall(r"\(\(([^)]+)\)\)", text)}
-        generated |= set(re.findall(r"name: (/?pcap_\w+)\n\s+type: certificate", text))
+        generated |= set(re.findall(r"name: (/?pcap_\w+)\n\s+type: (?:certificate|password)", text))
     assert used - generated == given

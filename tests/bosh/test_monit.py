@@ -162,6 +162,7 @@ def vm(
             **issued.api_properties(),
             "static.users": {"alice": {"token_sha256": hashed, "targets": ["*"]}},
             "static.targets": {"vm": {"host": "127.0.0.1"}},
+            "workers": 2,
         },
         pcap_agent=issued.agent_properties(),
     )

@@ -20,6 +20,7 @@ from pcapd.config.schema import (
     AgentMetricsConfig,
     ApiConfig,
     BoshConfig,
+    CloudFoundryClient,
     CloudFoundryConfig,
     ContainersConfig,
     MetricsConfig,
@@ -64,6 +65,7 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "listen.tls.client_cas": ca,
         "agents.port": 9999,
         "agents.connect_timeout": "500ms",
+        "workers": 2,
         "limits.concurrent_captures": 7,
         "limits.per_user": 2,
         "limits.max_duration": "5m",
@@ -75,6 +77,8 @@ def api_most(issued: Issued) -> dict[str, Any]:
         "cloud_foundry.ca": ca,
         "cloud_foundry.required_permission": "read_basic_data",
         "cloud_foundry.headers_only_permission": "read_sensitive_data",
+        "cloud_foundry.client.id": "pcap-api",
+        "cloud_foundry.client.secret": "s3cret: #{'",
         "cloud_foundry.opt_in.label": "pcap/capture=yes",
         "cloud_foundry.opt_in.label_on": ["space"],
         "cloud_foundry.opt_in.apps": ["a-1"],
@@ -254,16 +258,20 @@ def test_everything_of_the_api_can_be_set(issued: Issued, tmp_path: Path) -> Non
     assert (found.listen.host, found.listen.port) == ("127.0.0.1", 8443)
     assert found.listen.tls.client_cas == tls / "client_cas.crt"
     assert (found.agents.port, found.agents.connect_timeout) == (9999, 0.5)
+    assert (found.workers, found.state) == (2, f"file:{tmp_path}/jobs/pcap-api/config/recordings/state")
     limits = found.limits
     assert (limits.concurrent_captures, limits.per_user, limits.max_targets) == (7, 2, 12)
     assert (limits.max_duration, limits.max_bytes) == (300.0, 2**30)
-    assert found.cloud_foundry == CloudFoundryConfig(
+    secret = tmp_path / "jobs/pcap-api/config/cloud_foundry/client_secret"
+    assert found.cloud_foundry is not None and found.cloud_foundry == CloudFoundryConfig(
         "https://api.example.com",
         tls / "cloud_foundry_ca.crt",
         "read_basic_data",
         "read_sensitive_data",
         OptInConfig(("pcap/capture", "yes"), ("space",), ("a-1",), ("s-1",), ("o-1",)),
+        CloudFoundryClient("pcap-api", secret_file=secret),
     )
+    assert secret.read_text() == "s3cret: #{'\n"
     assert found.policy == PolicyConfig(True, ("eth0",), ("port 22", "net 10.1.0.0/16"), True)
     assert found.bosh == BoshConfig("https://192.0.2.1:25555", tls / "bosh_ca.crt", 9998, "pcap.capture")
     assert found.static is not None
@@ -459,6 +467,7 @@ def test_packages_are_there(job: str) -> None:
 
 #: Configuration keys that have no property, and why.
 WITHOUT_PROPERTY = {
+    "cloud_foundry.client.secret_file",  # cloud_foundry.client.secret has its content
     "recordings.credentials_file",  # recordings.credentials has its content
     "run_as",  # always vcap
     "namespaces",  # of hosts that are no BOSH VMs
@@ -512,6 +521,17 @@ def test_the_api_runs_without_privileges(api_least: Properties) -> None:
         "args": ["--role", "api", "--config", "/var/vcap/jobs/pcap-api/config/pcap-api.yml"],
         "limits": {"open_files": 65536},
     }
+
+
+def test_workers_have_a_disk(api_least: Properties, tmp_path: Path) -> None:
+    """Workers without recordings share a database on the ephemeral disk, where bpm or bin/ctl makes the directory."""
+    rendered = render("pcap-api", nested({**api_least, "workers": 2}))
+    (process,) = rendered.yaml("config/bpm.yml")["processes"]
+    assert process["ephemeral_disk"] is True and "persistent_disk" not in process
+    assert 'install -d -m 0700 -o vcap -g vcap "/var/vcap/data/$name"' in rendered.files["bin/ctl"]
+    assert rendered.files["config/recordings/state"] == "sqlite:////var/vcap/data/pcap-api/state.db\n"
+    found = load(rendered, "pcap-api", tmp_path)
+    assert isinstance(found, ApiConfig) and found.state is not None and found.recordings is None
 
 
 METADATA = {"path": "/var/vcap/data/container-metadata"}

@@ -51,9 +51,10 @@ from pcapd.api.resolvers.tokens import parse_keys
 from pcapd.capture import exclusion
 from pcapd.capture.bpf import check_text, effective_filter, failing_part, mirrored
 from pcapd.clouds import cloudcontroller as cc
+from pcapd.clouds import roles
 from pcapd.clouds.directorssh import parse_accounts, parse_task
 from pcapd.clouds.tokens import check_form, expiry, owner_of
-from pcapd.clouds.uaa import LoginProblem, Tokens, parse_tokens
+from pcapd.clouds.uaa import LoginProblem, Tokens, parse_client_token, parse_tokens
 from pcapd.config import certificates
 from pcapd.config.document import read_document
 from pcapd.config.parse import survey_agent, survey_api
@@ -709,6 +710,15 @@ def savefile_rows(data: bytes) -> None:
 
 
 @target
+def savefile_own(data: bytes) -> None:
+    """Blocks of a recording that a server sends, which need not be an api."""
+    choices = _Input(data)
+    most, until = choices.pick((0, 1, 3, 4096)), choices.pick((0, 1, 2**40, 2**63 - 1))
+    _both("savefile", (choices.rest,), lambda savefile, pieces: savefile.survey(pieces[0], most))
+    _both("savefile", (choices.rest,), lambda savefile, pieces: savefile.between(pieces[0], 1, until))
+
+
+@target
 def savefile_reading(data: bytes) -> None:
     """A whole file that anybody wrote: both ways to read it find the same packets, and lines of them are clean."""
     packets = _packets(data)
@@ -937,6 +947,10 @@ ANSWERS: Tuple[Callable[[bytes], Any], ...] = (
     parse_keys,
     parse_task,
     parse_accounts,
+    parse_client_token,
+    roles.parse_space,
+    lambda body: roles.has_role(body, roles.RoleQuestion("user", "space", _GUID, ("space_developer",))),
+    lambda body: roles.next_page(body, "api.example.com"),
 )
 
 

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
 pytest.importorskip("prctl", reason="python-prctl is not installed")
 
-from tests.benchmarks import clients, fanin, soak
+from tests.benchmarks import clients, fanin, recordings, soak
 
 pytestmark = [
     pytest.mark.long,
@@ -66,3 +66,24 @@ def test_a_slow_client_beside_a_fast_one() -> None:
     assert row["fast_lost"] == row["fast_dropped"] < row["slow_lost"] / 2
     assert row["slow_lost"] == row["slow_dropped"]
     assert (row["fast_excess"], row["slow_excess"], row["slow_status"]) == (0, 0, 3)
+
+
+def test_twenty_recordings_beside_twenty_captures() -> None:
+    """Each of twenty recordings has or counts every packet, and so has each capture beside them.
+
+    That nothing is lost is the benchmark's matter: here other tests take the processors.
+    """
+    pytest.importorskip("obstore", reason="the packages of recordings are not installed")
+    row = recordings.beside(20, 1_000, 3.0)
+    print(row["text"])
+    assert row["count"] == 20 and row["sent"] > 1_000
+    assert row["unexplained"] == {"recordings": 0, "captures": 0}
+
+
+def test_memory_of_a_fetch() -> None:
+    """A fetch of many segments takes as much memory as one of few, in pcapctl and in the api."""
+    pytest.importorskip("obstore", reason="the packages of recordings are not installed")
+    few, many = (recordings.fetch(megabytes, runs=1) for megabytes in (32, 256))
+    print(many["text"])
+    assert many["pcapctl"]["client_rss_mib"] < few["pcapctl"]["client_rss_mib"] + 8
+    assert many["pcapctl"]["api_rss_mib"] < few["pcapctl"]["api_rss_mib"] + 32

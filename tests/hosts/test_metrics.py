@@ -16,7 +16,7 @@ import pytest
 
 import pcapd
 from demo.certificates import API_NAME
-from demo.configurations import LOCAL, free_port
+from demo.configurations import LOCAL, free_port, merged
 from demo.daemons import Daemon
 from demo.processes import wait_until
 from pcapd.config.load import load_agent, load_api
@@ -24,6 +24,7 @@ from tests.kit.hosts.chain import Chain
 from tests.kit.hosts.scraping import page, samples
 from tests.kit.lab.generator import FILTER, Generator
 from tests.kit.lab.readers import require
+from tests.kit.lab.workers import configured
 from tests.kit.monitoring import labels, metrics, queries
 
 pytest.importorskip("pcapy", reason="pcapy-ng is not installed")
@@ -161,7 +162,11 @@ def test_what_alerts_and_dashboard_ask_for(measured: Chain) -> None:
     measured.capture("web-0", "--duration", "300ms")
     expiry = "pcapd_known_agents_certificate_expiry_timestamp_seconds"
     wait_until(lambda: expiry in samples(measured.api), "an agent was asked", timeout=30)
-    served = page(measured.agent) + page(measured.api)
+    pytest.importorskip("sqlalchemy", reason="pcapd[recordings] is not installed")
+    several = merged(measured.api.config, configured(measured.directory, 2, id="several"))
+    several["listen"]["port"] = free_port()
+    with Daemon("api", several, measured.directory) as workers:
+        served = page(measured.agent) + page(measured.api) + page(workers)
     there = set(re.findall(r"^(\w+)[{ ]", served, re.MULTILINE))
     # Prometheus adds the last two.
     known = {*re.findall(r"[{,](\w+)=\"", served), "job", "instance"}

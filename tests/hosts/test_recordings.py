@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, Optional
 
 import pytest
 
@@ -93,9 +95,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recordings]:
 
 
 @contextlib.contextmanager
-def cutting(lab: Recordings, size: int) -> Iterator[str]:
+def cutting(lab: Recordings, size: int, port: Optional[int] = None) -> Iterator[str]:
     """A router that cuts each connection after so many bytes; yields the URL of the api behind it."""
-    port = free_port()
+    port = port or free_port()
     program = [sys.executable, str(ROOT / "tests" / "kit" / "lab" / "forwarder.py")]
     process = subprocess.Popen([*program, str(port), LOCAL, str(lab.api.port), str(size)])
     try:
@@ -195,6 +197,39 @@ def test_tail(lab: Recordings, ring: Any) -> None:
     sections = path.read_bytes().count(b"\x0a\x0d\x0d\x0a")
     assert sections > 1 if ring else sections == 1
     assert json.loads(said.splitlines()[-1])["packets"] == 2 * sent.sent
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+def test_a_lost_connection_says_how_to_go_on(lab: Recordings, resumable: bool) -> None:
+    """The report of a capture that lost its api has the command that fetches what is missing, and no more than that."""
+    path, port = lab.path(), free_port()
+    words = ["hosts", "web-0", "web-1", "--filter", FILTER, "--output", str(path)]
+    words += ["--resumable", "--keep", "10m"] if resumable else []
+    with Generator(lab.link, size=200, rate=500):
+        with cutting(lab, 1 << 40, port) as url:
+            process = lab.start_pcapctl(*words, "--api", url, stderr=subprocess.PIPE, text=True)
+            wait_until(lambda: path.exists() and path.stat().st_size > 500_000, "packets arrive", timeout=30)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 1, said
+        *_, before, last = said.splitlines()
+        if not resumable:
+            assert "connection to the api was lost" in before and "--resumable" in last, said
+            return
+        assert "goes on" in before and last.startswith("  pcapctl recording fetch "), said
+        command = shlex.split(last)[1:]
+        assert command[command.index("--api") + 1] == url
+        time.sleep(3)
+    id, rest = command[2], lab.path()
+    assert lab.shown(id)["keep"] == 600
+    lab.said("recording", "stop", id)
+    wait_until(lambda: lab.shown(id)["state"] == "stopped", "it ends", timeout=20)
+    with cutting(lab, 1 << 40, port):
+        lab.said(*command, "--output", str(rest))
+    here, there = numbers(read_pcapng(path)), numbers(read_pcapng(rest))
+    for mine, others in zip(here, there):
+        assert others[0] <= mine[-1] + 1 and len(set(mine) & set(others)) < 500
+        both = sorted({*mine, *others})
+        assert both == list(range(both[0], both[0] + len(both))) and len(both) > len(mine) + 1000
 
 
 def test_ctrl_c_ends_a_tail(lab: Recordings) -> None:

@@ -9,7 +9,6 @@ from typing import Iterator
 
 import pytest
 
-from demo.configurations import LOCAL
 from demo.processes import wait_until
 from tests.kit.hosts.recordings import RATE, SOON, RecordingLab, assert_one_of_each
 from tests.kit.lab import objects
@@ -28,14 +27,8 @@ class Bucket(RecordingLab):
 
     def __init__(self, directory: Path, port: int, root: Path, faults: objects.Faults) -> None:
         directory.mkdir()
-        settings = {
-            "access_key_id": objects.KEY,
-            "secret_access_key": objects.SECRET,
-            "endpoint": f"http://{LOCAL}:{port}",
-            "region": "us-east-1",
-        }
         file = directory / "credentials.json"
-        file.write_text(json.dumps(settings))
+        file.write_text(json.dumps(objects.s3_settings(port)))
         section = {"store": f"s3://lab/{PREFIX}", "reserve": None, "credentials_file": str(file)}
         super().__init__(directory, store=section, limits={**SOON, "SEGMENT_SECONDS": 1.0})
         self.store = root / "lab" / PREFIX
@@ -95,6 +88,29 @@ def test_the_store_has_trouble(bucket: Bucket, delay: float, refuse: bool) -> No
     assert_one_of_each(file, gaps=0)
     assert ended["dropped"] == 0
     assert len(file.packets) == ended["packets"]
+
+
+@pytest.mark.parametrize("refuse", [False, True], ids=["works", "503"])
+def test_a_clip_is_an_object(bucket: Bucket, refuse: bool) -> None:
+    """A clip outlives the segments that it is made from, also if the store refuses it for a while."""
+    with Generator(bucket.link, rate=RATE):
+        id = bucket.record(keep=2)
+        bucket.await_packets(id, 2 * RATE)
+        bucket.faults.refuse = refuse
+        assert bucket.ask("POST", f"/v1/recordings/{id}/clip", {"before": 2, "after": 1})[0] == 201
+        time.sleep(4)
+        if refuse:
+            assert bucket.show(id)["clips"][0]["state"] == "open"
+            bucket.faults.refuse = False
+        wait_until(lambda: bucket.show(id)["clips"][0]["state"] == "done", "it is stored", timeout=90)
+        (clip,) = bucket.show(id)["clips"]
+        wait_until(lambda: bucket.show(id)["first_us"] > clip["last_us"], "the ring has turned", timeout=30)
+    assert (bucket.store / id / "clips" / "00000001.pcapng").stat().st_size == clip["bytes"]
+    file = bucket.fetch(id, "?clip=1")
+    assert_one_of_each(file, gaps=0)
+    assert 2 * RATE < len(file.packets) < 4 * RATE
+    assert bucket.ask("DELETE", f"/v1/recordings/{id}")[0] == 200
+    assert not [name for name in ours(bucket) if name.startswith(id)]
 
 
 def test_an_api_that_ends_does_not_wait_for_the_store(bucket: Bucket) -> None:

@@ -52,6 +52,7 @@ class Served(Chain):
         super().__init__(directory)
         self.agent.config |= {"run_as": "pcapd", "metrics": {"host": LOCAL, "port": free_port()}}
         self.api.config["audit"] = {"file": "/var/log/pcapd/audit.log"}
+        self.api.config |= {"workers": 2, "state": "sqlite:////var/lib/pcapd/state.db"}
         self.systemd = Systemd(directory / "systemd")
         (directory / "systemd").mkdir()
 
@@ -109,7 +110,7 @@ def test_what_a_service_may_do(served: Served, unit: str, capabilities: int) -> 
 
 
 def test_a_capture_of_services(served: Served) -> None:
-    """Services capture in namespaces and on the machine, with a filter trial, and write audit records."""
+    """Services, of which the api has workers, capture with a filter trial, and write audit records."""
     long = " or ".join(f"host 10.99.0.{number}" for number in range(1, 40))
     with Generator(served.link, rate=500):
         result = served.capture(

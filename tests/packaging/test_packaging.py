@@ -118,7 +118,8 @@ def test_pcapctl_help(installed: Installed) -> None:
 def test_api_and_pcapctl_need_no_libpcap(installed: Installed) -> None:
     """The modules of api and pcapctl import where pcapy and prctl are not installed.
 
-    Those of recordings need the packages of pcapd[recordings], and are imported only with ``recordings:``.
+    Those of recordings and of the state need the packages of pcapd[recordings], and are imported only if the
+    configuration asks for them.
     """
     with pytest.raises(CommandFailed, match="No module named 'pcapy'"):
         installed.run("python", "-c", "import pcapy")
@@ -126,7 +127,8 @@ def test_api_and_pcapctl_need_no_libpcap(installed: Installed) -> None:
         "import importlib, pkgutil, pcapd.api, pcapd.ctl\n"
         "for package in (pcapd.api, pcapd.ctl):\n"
         "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
-        "        if not module.name.endswith('__main__') and '.recordings.' not in module.name:\n"
+        "        optional = '.recordings.' in module.name or '.state.' in module.name\n"
+        "        if not module.name.endswith('__main__') and not optional:\n"
         "            importlib.import_module(module.name)\n"
     )
     installed.run("python", "-c", program)

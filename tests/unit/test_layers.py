@@ -33,7 +33,7 @@ LAYERS = (
     {"capture"},
     {"net"},
     {"agent", "api", "ctl"},
-    {"options", "preflight", "starter", "tap"},
+    {"options", "preflight", "starter", "tap", "workers"},
     {"main", "__main__"},
 )
 RANK = {package: rank for rank, packages in enumerate(LAYERS) for package in packages}

@@ -18,6 +18,10 @@
     the connection to one agent, for one target of one capture.
 ``following``
     adds instances that restart, move or appear while a capture runs.
+``rechecking``
+    checks while a capture runs whether its user still has the role that it needs.
+``overseeing``
+    decides which of the two a capture has, and whose token they use.
 ``audit``
     the audit log: who captured what, and what was refused.
 """

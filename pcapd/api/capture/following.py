@@ -1,20 +1,23 @@
 """Following an app: instances that restart, move or appear while it is captured.
 
-Cloud Controller does not report changes, so it is polled with the caller's token
-at a bounded rate.  Containers are compared, not instances: an instance that
-restarts keeps its index and gets a new container.  Targets are only added here;
-agents notice when a container ends.
+Cloud Controller does not report changes, so it is polled at a bounded rate, with the api's own
+client or with the caller's token (`pcapd.api.capture.overseeing`).  Containers are compared, not
+instances: an instance that restarts keeps its index and gets a new container.  Targets are only
+added here; agents notice when a container ends.
 
 Every gap is reported: when an instance is captured again, a notice states from when to
-when it was not.  When the token is no longer accepted, following ends with
+when it was not.  When the app is gone or the token is no longer accepted, following ends with
 a notice; running captures continue.
+
+A capture that nobody watches, a recording, may last for days: a container is then attempted more
+often, because its agent may be away for a while, but with longer and longer pauses.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -24,7 +27,14 @@ from twisted.python.failure import Failure
 
 from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.errors import LimitReached, RequestError, ResolverUnavailable
-from pcapd.limits import FOLLOW_ATTEMPTS, FOLLOW_INTERVAL, FOLLOW_INTERVAL_MAX, FOLLOW_JITTER
+from pcapd.limits import (
+    FOLLOW_ATTEMPTS,
+    FOLLOW_INTERVAL,
+    FOLLOW_INTERVAL_MAX,
+    FOLLOW_JITTER,
+    REDIAL_MAX,
+    REDIALS_MAX,
+)
 from pcapd.net.clock import cancel, now_us, rfc3339
 from pcapd.wire import NoticeType
 
@@ -33,6 +43,20 @@ __all__ = ["Followed", "Following"]
 #: Identifies a container: the cell, and the container's handle or address.  An old Cloud
 #: Controller reports neither; then the name of the instance (process and index) is used.
 Key = tuple[str, str]
+
+
+@dataclass
+class _Attempts:
+    """How often one container was attempted.
+
+    Attributes:
+        again: When it may be attempted again, seconds of the reactor's clock.
+        opened: When it was last opened.
+    """
+
+    number: int = 0
+    again: float = 0.0
+    opened: float = 0.0
 
 
 class Followed(Protocol):
@@ -58,6 +82,7 @@ class Following:
         survey: Looks up the current instances and their hosts.
         capture: The capture to which targets are added.
         clock: Returns the time in microseconds since the epoch.
+        patient: Whether containers whose agents do not answer are attempted for longer.
     """
 
     log = Logger()
@@ -68,6 +93,8 @@ class Following:
         survey: Callable[[], Deferred[Resolved]],
         capture: Followed,
         clock: Callable[[], int] = now_us,
+        *,
+        patient: bool = False,
     ) -> None:
         self._reactor = reactor
         self._survey = survey
@@ -79,7 +106,8 @@ class Following:
         self._opened: set[Key] = set()
         self._late: set[Key] = set()  # found after the start of the capture
         self._lost_us: dict[Key | str, int] = {}  # when it was lost, by container and by name
-        self._attempts: Counter[Key] = Counter()
+        self._attempts: dict[Key, _Attempts] = {}
+        self._patient = patient
         self._said: set[tuple[str, str]] = set()
         self._asking: Deferred[None] | None = None
         self._timer: Any = None
@@ -93,6 +121,7 @@ class Following:
         key = _key(target)
         if key not in self._opened:
             self._opened.add(key)
+            self._attempts.setdefault(key, _Attempts()).opened = self._reactor.seconds()
             if key in self._late:
                 self._say_gap(target, key)
         self._ask_later()
@@ -104,7 +133,14 @@ class Following:
         self._late.add(key)
         if key in self._opened:
             self._opened.remove(key)
+            self._forgive(key)
             self._lost_us[key] = self._lost_us[target.name] = self._clock()
+
+    def _forgive(self, key: Key) -> None:
+        """Begin to count anew, if the container was captured for a while."""
+        attempts = self._attempts[key]
+        if self._patient and self._reactor.seconds() - attempts.opened >= REDIAL_MAX:
+            attempts.number, attempts.again = 0, 0.0
 
     def stop(self) -> None:
         """Stop following, because the capture has ended."""
@@ -141,19 +177,31 @@ class Following:
             if (notice.origin, notice.message) not in self._said:
                 self._capture.say(notice.type, notice.message, notice.origin)
         self._said = now
+        self._forget_all_but({_key(target) for target in resolved.targets})
         for target in resolved.targets:
             self._consider(target)
 
+    def _forget_all_but(self, present: set[Key]) -> None:
+        """Forget containers that are gone: a recording sees very many of an app that crashes often."""
+        for key in self._attempts.keys() - present - self._held:
+            del self._attempts[key]
+            self._late.discard(key)
+            self._lost_us.pop(key, None)
+
     def _consider(self, target: Target) -> None:
         key = _key(target)
-        if key in self._held or self._attempts[key] >= FOLLOW_ATTEMPTS:
+        attempts = self._attempts.setdefault(key, _Attempts())
+        most = REDIALS_MAX if self._patient else FOLLOW_ATTEMPTS
+        if key in self._held or attempts.number >= most or self._reactor.seconds() < attempts.again:
             return
-        self._attempts[key] += 1
+        if self._patient:
+            attempts.again = self._reactor.seconds() + min(REDIAL_MAX, 2.0 ** min(attempts.number, 16))
+        attempts.number += 1
         self._late.add(key)
         self._held.add(key)
         if not self._capture.add_target(target):
             self._held.discard(key)
-            self._attempts[key] = FOLLOW_ATTEMPTS
+            attempts.number = most
 
     def _refused(self, failure: Failure) -> None:
         if not self.watching:

@@ -33,6 +33,7 @@ from pcapd.errors import (
     CaptureFailed,
     ClientLeft,
     Draining,
+    Forbidden,
     MixedLinkTypes,
     RequestError,
 )
@@ -57,7 +58,11 @@ _PCAPNG = "application/x-pcapng"
 _PCAP = "application/vnd.tcpdump.pcap"
 
 #: The error for a capture that ends before its first source opens; others are `CaptureFailed`.
-_KINDS = {EndReason.DRAINING: Draining, EndReason.UNRECORDED: AuditUnavailable}
+_KINDS = {
+    EndReason.DRAINING: Draining,
+    EndReason.UNRECORDED: AuditUnavailable,
+    EndReason.FORBIDDEN: Forbidden,
+}
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 

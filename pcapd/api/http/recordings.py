@@ -20,6 +20,7 @@ import datetime
 import json
 import re
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -269,12 +270,13 @@ class _Sender:
             return
         request.registerProducer(self, True)
         try:
-            async for piece in file.read(start, end):
-                if self._gone:
-                    return
-                request.write(piece)
-                while self._paused is not None and not self._gone:
-                    await self._paused
+            async with aclosing(file.read(start, end)) as pieces:
+                async for piece in pieces:
+                    if self._gone:
+                        return
+                    request.write(piece)
+                    while self._paused is not None and not self._gone:
+                        await self._paused
         finally:
             if not self._gone:
                 request.unregisterProducer()

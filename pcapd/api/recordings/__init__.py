@@ -12,6 +12,8 @@
     one that runs: its segments, its ring and its end.
 ``resuming``
     continues them after a restart.
+``owners``
+    what the owner of a recording may while it runs, and who else if its app was deleted.
 ``redialling``
     dials lost agents again.
 ``sweeping``

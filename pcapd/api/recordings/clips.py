@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from pcapd.api.metrics import Metrics
 from pcapd.api.recordings.explaining import Explainer
 from pcapd.api.recordings.fetching import assemble, clip_file, clip_name
 from pcapd.api.recordings.index import Index
@@ -47,6 +48,8 @@ _MICROS = 1_000_000
 
 class House(Protocol):
     """What clips need of the recordings."""
+
+    metrics: Metrics
 
     def need_room(self, size: int = 0) -> None:
         """Raise `NoRoom` if there is no room for so many more bytes."""
@@ -160,6 +163,7 @@ class Clips:
         one.making = False
         if cause:
             self._last[id, cause] = self._reactor.seconds()
+        self._house.metrics.clips_opened.labels(cause.partition(" ")[0] or "command").inc()
         self.log.info(
             "clip {number} of recording {id}: {reason}", number=one.clip.number, id=id, reason=reason
         )
@@ -180,6 +184,12 @@ class Clips:
     def held_from(self, id: str) -> int | None:
         """The time from which segments are needed, microseconds since the epoch; None if none are."""
         return min((one.clip.first_us for one in self._open.get(id, ())), default=None)
+
+    def awaited_us(self, id: str) -> int | None:
+        """The end of the first clip that only waits for its last packets, microseconds since the epoch."""
+        now = now_us()
+        waiting = [one.clip.last_us for one in self._open.get(id, ()) if not one.making]
+        return min((end_us for end_us in waiting if end_us <= now), default=None)
 
     def stored(self, id: str, up_to_us: int) -> None:
         """Handle that the packets up to this time are stored."""
@@ -241,6 +251,7 @@ class Clips:
             await self._store.delete([clip_name(done.recording, done.number)])
             return
         self._house.grew(done.bytes)
+        self._house.metrics.clips_ended.labels(done.state).inc()
         if one.explain and done.state == "done":
             findings = await self._explainer.explain(clip_file(self._store, done))
             await self._index.change_clip(done, findings=findings)

@@ -13,9 +13,11 @@ from twisted.internet.defer import Deferred, fail
 from pcapd.api.capture.audit import Trail
 from pcapd.api.http.web import ClientInfo
 from pcapd.api.operators import Operators
+from pcapd.api.policy import still_permitted
 from pcapd.api.recordings.clips import printable
 from pcapd.api.recordings.fetching import File, assemble, clip_file
 from pcapd.api.recordings.hooks import HOOK_CAUSE, fits, hashed, new_key, reason_of
+from pcapd.api.recordings.owners import vouch
 from pcapd.api.recordings.service import Recordings
 from pcapd.api.recordings.splice import Wanted
 from pcapd.api.recordings.tables import Recording
@@ -97,7 +99,7 @@ class Desk:
         return Deferred.fromCoroutine(self._delete(client, id))
 
     async def _delete(self, client: ClientInfo, id: str) -> dict[str, Any]:
-        user, recording = await self._mine(client, id)
+        user, recording = await self._mine(client, id, orphans=True)
         self._record("recording_deleted", user, client, recording=id, owner=recording.user)
         await self._recordings.remove(recording)
         return {"deleted": id}
@@ -211,11 +213,14 @@ class Desk:
 
     # --- permissions -----------------------------------------------------------
 
-    async def _mine(self, client: ClientInfo, id: str, *, read: bool = False) -> tuple[Resolved, Recording]:
+    async def _mine(
+        self, client: ClientInfo, id: str, *, read: bool = False, orphans: bool = False
+    ) -> tuple[Resolved, Recording]:
         """The user, and a recording that they may use.
 
         Args:
             read: Whether the packets are wanted: then the permission to capture is asked for anew.
+            orphans: Whether it is enough that others too may read it and its app was deleted.
         """
         user, operator = await self._operators.identify(client)
         recording = await self._recordings.index.get(id)
@@ -223,22 +228,34 @@ class Desk:
             if recording is None:
                 raise _unknown(id)
             own = recording.identity == user.identity
-            shared = read and self._readers == "permitted"
+            shared = (read or orphans) and self._readers == "permitted"
             if not own and not operator and not shared:
                 raise _unknown(id)
-            if read and not operator:
+            if not operator and (read or not own):
                 try:
-                    await self._permitted(client, recording)
+                    deleted = await self._permitted(client, recording)
                 except (Forbidden, TargetNotFound):
                     if own:
                         raise
                     raise _unknown(id) from None  # others need not learn that it exists
+                if not read and not deleted:
+                    raise _unknown(id)
             return user, recording
 
-    async def _permitted(self, client: ClientInfo, recording: Recording) -> None:
-        """Ask whether the user may capture the targets of a recording now."""
-        request = request_of(recording.request)
-        await self._recordings.resolver(request).survey(request, client.token or "", client.address)
+    async def _permitted(self, client: ClientInfo, recording: Recording) -> bool:
+        """Ask whether the user may capture the targets of a recording now; whether its app was deleted.
+
+        Who may capture in the space of an app that was deleted is permitted.
+        """
+        request, token = request_of(recording.request), client.token or ""
+        resolver = self._recordings.resolver(request)
+        try:
+            still_permitted(request, await resolver.survey(request, token, client.address))
+        except TargetNotFound:
+            if not await vouch(resolver, recording, token, client.address):
+                raise
+            return True
+        return False
 
     def _record(self, event: str, user: Resolved, client: ClientInfo, **facts: Any) -> None:
         origin = {"origin": user.origin} if user.origin else {}

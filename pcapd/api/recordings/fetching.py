@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+
+from twisted.internet.defer import Deferred, succeed
 
 from pcapd.api.recordings.splice import Stored, Wanted, cut_packets, parts
 from pcapd.api.recordings.store import Extract, Store
 from pcapd.api.recordings.tables import Clip
-from pcapd.limits import FETCH_PIECE
+from pcapd.limits import FETCH_AHEAD, FETCH_PIECE
 
 __all__ = ["File", "assemble", "clip_file", "clip_name", "object_name"]
 
@@ -68,22 +71,38 @@ class File:
     async def read(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes between two offsets, in pieces of at most `FETCH_PIECE`.
 
+        While a piece is used, the next ones (`FETCH_AHEAD`) are read.
+
         Raises:
             StoreTrouble: The store failed, or a segment was deleted meanwhile.
         """
-        end = self.size if end is None else end
+        coming: deque[Deferred[bytes]] = deque()
+        try:
+            for extent in self._between(start, self.size if end is None else end):
+                coming.append(self._get(extent))
+                if len(coming) > FETCH_AHEAD:
+                    yield await coming.popleft()
+            while coming:
+                yield await coming.popleft()
+        finally:
+            for unwanted in coming:
+                unwanted.addErrback(_ignored)
+
+    def _between(self, start: int, end: int) -> Iterator[_Extent]:
+        """The parts between two offsets."""
         position = 0
         for extent in self._extents:
             low, high = max(start, position), min(end, position + extent.size)
             while low < high:
                 size = min(FETCH_PIECE, high - low)
-                offset = low - position
-                if extent.data is not None:
-                    yield extent.data[offset : offset + size]
-                else:
-                    yield await self._store.get(extent.name, extent.start + offset, size)
+                yield replace(extent, start=extent.start + low - position, size=size)
                 low += size
             position += extent.size
+
+    def _get(self, extent: _Extent) -> Deferred[bytes]:
+        if extent.data is not None:
+            return succeed(extent.data[extent.start : extent.start + extent.size])
+        return self._store.get(extent.name, extent.start, extent.size)
 
 
 async def assemble(
@@ -123,3 +142,7 @@ def clip_file(store: Store, clip: Clip) -> File:
 
 def _nothing() -> None:
     """Replaces a function that must be called once only."""
+
+
+def _ignored(_: object) -> None:
+    """Nobody waits for it."""

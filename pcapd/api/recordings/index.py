@@ -20,6 +20,7 @@ class Index:
     """See the module.  Every Deferred fails with `pcapd.errors.StateUnavailable` if the database does."""
 
     def __init__(self, database: Database) -> None:
+        database.add_tables()  # it was opened before the tables of recordings were imported
         self._do = database.do
 
     # --- recordings ------------------------------------------------------------

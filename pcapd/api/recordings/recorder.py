@@ -3,7 +3,8 @@
 At most two segments are in memory: one that is being stored, and one that is being filled.  When the
 second is full before the first is stored, the capture is paused, so that the agents' kernels drop and
 count.  A store that fails is tried again, for `STORE_PATIENCE` seconds.  While there are no packets,
-nothing is stored; the keeper is told up to when the recording is complete.
+nothing is stored; the keeper is told up to when the recording is complete.  Where a clip waits for its
+last packets, the segment ends as soon as they have arrived.
 
 ::
 
@@ -73,6 +74,13 @@ class Keeper(Protocol):
             up_to_us: Up to when it is complete, microseconds since the epoch.
             dropped: Number of packets that were lost since the recording's start.
         """
+
+    @property
+    def awaited_us(self) -> int | None:
+        """The time up to which packets are to be stored soon, microseconds since the epoch, or None."""
+
+    def complete(self, up_to_us: int) -> None:
+        """Handle that all packets up to this time are stored, because they were awaited."""
 
     def opened(self, source: Source) -> None:
         """Handle the first source: the recording has started."""
@@ -211,10 +219,14 @@ class Recorder:
 
     def _tick(self) -> None:
         now = self._reactor.seconds()
-        if not self._paused and self._collect(now):
+        here_us = self._here_us()
+        if not self._paused and (self._collect(now) or here_us):
             self._store_next()
-        if not self._segments.pending and self._storing is None and now - self._noted_at >= QUIET_INTERVAL:
-            self._note_quiet(now)
+        if not self._segments.pending and self._storing is None:
+            if here_us:
+                self._keeper.complete(here_us)
+            if now - self._noted_at >= QUIET_INTERVAL:
+                self._note_quiet(now)
         full = self._segments.pending >= SEGMENT_BYTES and self._storing is not None
         if self._capture is not None and full != self._paused:
             self._paused = full
@@ -230,11 +242,24 @@ class Recorder:
             pieces += self._muxer.statistics_pieces(now_us())
         return self._segments.add(pieces, now)
 
-    def _note_quiet(self, now: float) -> None:
+    def _here_us(self) -> int | None:
+        """The time up to which all packets have arrived, if it reaches what is awaited; otherwise None."""
+        awaited_us = self._keeper.awaited_us
+        if awaited_us is None or not self._muxer.accounts:
+            return None
+        up_to_us = self._up_to_us()
+        up_to_us = now_us() if up_to_us is None else up_to_us  # sources that have ended send nothing more
+        return up_to_us if up_to_us >= awaited_us else None
+
+    def _up_to_us(self) -> int | None:
+        """The time up to which the sources have sent all packets; None if all sources have ended."""
         accounts = [account for account in self._muxer.accounts.values() if not account.stats.final]
-        if accounts:  # otherwise nobody knows
+        return min((account.stats.captured_up_to_us for account in accounts), default=None)
+
+    def _note_quiet(self, now: float) -> None:
+        up_to_us = self._up_to_us()
+        if up_to_us is not None:  # otherwise nobody knows
             self._noted_at = now
-            up_to_us = min(account.stats.captured_up_to_us for account in accounts)
             if up_to_us:
                 self._keeper.quiet(up_to_us, self._dropped)
 

@@ -16,7 +16,15 @@ from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.redialling import pause
 from pcapd.api.recordings.tables import Recording
 from pcapd.api.recordings.values import RUNNING
-from pcapd.errors import AuditUnavailable, Draining, PcapdError, RecordingsUnavailable, StateUnavailable
+from pcapd.errors import (
+    AuditUnavailable,
+    Draining,
+    LimitReached,
+    PcapdError,
+    RecordingsUnavailable,
+    ResolverUnavailable,
+    StateUnavailable,
+)
 from pcapd.limits import REDIAL_PATIENCE
 from pcapd.net.clock import cancel
 from pcapd.net.reactor import Reactor
@@ -172,7 +180,13 @@ class Resuming:
             await self._resume(recording)
         except Draining:
             return
-        except (AuditUnavailable, RecordingsUnavailable, StateUnavailable) as error:
+        except (
+            AuditUnavailable,
+            LimitReached,
+            RecordingsUnavailable,
+            ResolverUnavailable,
+            StateUnavailable,
+        ) as error:
             self.again(id, waiting.identity, error.message)
         except PcapdError as error:
             self._give_up(id, error.message)

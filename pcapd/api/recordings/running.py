@@ -94,7 +94,7 @@ class Running:
         stored = segment.described(self.epoch)
         try:
             if segment.number not in self._stored:
-                await owner.store.put(name, segment.data)
+                await owner.store.put(name, segment.pieces)
                 self._stored.add(segment.number)
             there = await owner.index.add_segment(self.id, stored, segment.dropped)
         except PcapdError:
@@ -106,6 +106,7 @@ class Running:
             owner.note(owner.store.delete([name]))
             return
         owner.grew(stored.size)
+        owner.metrics.segments_stored.inc()
         self._count_drops(segment.dropped)
         # Failing to delete must not fail this: the segment is stored.
         gone = self._ring.add(stored, self._seconds(), owner.clips.held_from(self.id))
@@ -119,6 +120,15 @@ class Running:
         self._owner.note(self._owner.index.change(self.id, last_us=up_to_us, dropped=dropped))
         gone = self._ring.expired(self._seconds(), self._owner.clips.held_from(self.id))
         self._owner.note(Deferred.fromCoroutine(self._drop(gone)))
+        self._owner.clips.stored(self.id, up_to_us)
+
+    @property
+    def awaited_us(self) -> int | None:
+        """The time up to which a clip waits for packets, microseconds since the epoch; None without one."""
+        return self._owner.clips.awaited_us(self.id)
+
+    def complete(self, up_to_us: int) -> None:
+        """Make the clips that waited for packets up to this time."""
         self._owner.clips.stored(self.id, up_to_us)
 
     def _count_drops(self, dropped: int) -> None:

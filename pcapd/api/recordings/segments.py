@@ -8,7 +8,7 @@ in all segments, and a reader can leave out the headers that it has read before
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pcapd.api.recordings.splice import Stored
@@ -17,6 +17,8 @@ from pcapd.savefile.blocks import own_times
 
 __all__ = ["Segment", "Segmenter"]
 
+_LARGE = 256 * 1024  # bytes
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -24,7 +26,7 @@ class Segment:
 
     Attributes:
         number: Its number, from 1 on.
-        data: The whole file.
+        pieces: The whole file, in pieces: they were not joined, because that would copy them.
         header_bytes: Bytes of the headers at its beginning that the previous segment has too; of all
             headers in the first segment.
         first_us: Time of the earliest packet, microseconds since the epoch; of the end of the
@@ -35,17 +37,28 @@ class Segment:
     """
 
     number: int
-    data: bytes
+    pieces: tuple[bytes, ...]
     header_bytes: int
     first_us: int
     last_us: int
     packets: int
     dropped: int
 
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return sum(map(len, self.pieces))
+
+    @property
+    def data(self) -> bytes:
+        """The whole file, as a copy."""
+        return b"".join(self.pieces)
+
     def described(self, epoch: int) -> Stored:
         """What the index knows of it."""
-        size = len(self.data)
-        return Stored(epoch, self.number, self.first_us, self.last_us, size, self.header_bytes, self.packets)
+        return Stored(
+            epoch, self.number, self.first_us, self.last_us, self.size, self.header_bytes, self.packets
+        )
 
 
 class Segmenter:
@@ -135,10 +148,25 @@ class Segmenter:
             return None
         first_us = min((first for first, _ in self._spans), default=self._last_us)
         last_us = max((last for _, last in self._spans), default=now_us)
-        data = b"".join([self._begin, *self._blocks, *self._closing()])
-        segment = Segment(self._number, data, len(self._begin), first_us, last_us, self._packets, dropped)
+        pieces = tuple(_joined([self._begin, *self._blocks, *self._closing()]))
+        segment = Segment(self._number, pieces, len(self._begin), first_us, last_us, self._packets, dropped)
         self._number += 1
         self._known = len(self._headers), len(self._names)
         self._last_us = last_us
         self._clear()
         return segment
+
+
+def _joined(blocks: list[bytes]) -> Iterator[bytes]:
+    """Join small blocks, because a store writes each piece by itself; large ones are not copied."""
+    small: list[bytes] = []
+    for block in blocks:
+        if len(block) < _LARGE:
+            small.append(block)
+            continue
+        if small:
+            yield b"".join(small)
+            small = []
+        yield block
+    if small:
+        yield b"".join(small)

@@ -23,6 +23,7 @@ from pcapd.api.recordings.explaining import Explainer
 from pcapd.api.recordings.fetching import object_name
 from pcapd.api.recordings.index import Index
 from pcapd.api.recordings.keeping import Ring
+from pcapd.api.recordings.owners import check_follow, present, standing_values
 from pcapd.api.recordings.recorder import Recorded, Recorder
 from pcapd.api.recordings.redialling import Redialling
 from pcapd.api.recordings.resuming import Resuming
@@ -32,12 +33,11 @@ from pcapd.api.recordings.store import Store, StoreTrouble
 from pcapd.api.recordings.sweeping import Sweeper
 from pcapd.api.recordings.tables import Recording
 from pcapd.api.recordings.tee import ClientSide, Tee
-from pcapd.api.recordings.values import RUNNING, Order, described, request_of, request_values, target_of
+from pcapd.api.recordings.values import RUNNING, Order, described, request_of, request_values
 from pcapd.api.recordings.watching import Captures, Watching
-from pcapd.api.resolvers.base import Resolved, Resolver, asked_by
+from pcapd.api.resolvers.base import Resolver, asked_by
 from pcapd.config.schema import RecordingsConfig
 from pcapd.errors import (
-    BadRequest,
     LimitReached,
     NoRoom,
     StateUnavailable,
@@ -134,6 +134,9 @@ class Recordings:
                 recording.id, "stopped", "its time is over" if left <= 0 else "its bytes are over"
             )
             return
+        resolved = await present(recording, self.resolver(request), self._trail, self.finish)
+        if resolved is None:
+            return
         epoch = recording.epoch + 1
         await self.index.change(recording.id, epoch=epoch)
         segments = await self.index.segments(recording.id)
@@ -146,8 +149,6 @@ class Recordings:
         gap = f"nothing was recorded from {rfc3339(since)} to {rfc3339(now_us())}: the api did not run"
         request = dataclasses.replace(request, duration=left, max_bytes=most)
         recorder = self._recorder(running, request, gap, recording.dropped)
-        targets = tuple(target_of(values) for values in recording.targets)
-        resolved = Resolved(recording.user, targets, identity=recording.identity, origin=recording.origin)
         capture = self._captures.resume(recording.id, request, resolved, recorder)
         running.recording = recording
         try:
@@ -172,8 +173,7 @@ class Recordings:
         Raises:
             RequestError: The user may not capture this, or a limit is reached.
         """
-        if order.request.follow:
-            raise BadRequest("a recording cannot follow an app", "record its instances as they are now")
+        check_follow(order.request, self._captures.resolver(order.request))
         recording, _ = await self._create(order, client.token, client, None)
         return described(recording, [])
 
@@ -221,6 +221,7 @@ class Recordings:
                 before=order.before,
                 after=order.after,
                 explain=order.explain,
+                standing=standing_values(capture.facts.resolved.standing),
             )
             self._running[id] = running
             running.identity = capture.identity
@@ -278,16 +279,16 @@ class Recordings:
         self._running[running.id] = running
         recorder.record(side)
         if tee is None:  # otherwise it is a capture as always, which its client starts
-            capture.watcher = redialling = Redialling(self._reactor, capture)
-            capture.finished.addCallback(lambda _: redialling.stop())
+            if capture.watcher is None:  # one that follows an app finds its instances by itself
+                capture.watcher = redialling = Redialling(self._reactor, capture)
+                capture.finished.addCallback(lambda _: redialling.stop())
             capture.start()
 
     # --- called by running recordings ------------------------------------------
 
     def grew(self, size: int) -> None:
-        """Count a segment or a clip that was stored."""
+        """Count the bytes of a segment or a clip that was stored."""
         self._bytes += size
-        self.metrics.segments_stored.inc()
 
     def check_room(self, running: Running) -> None:
         """End a recording that has no more room."""
@@ -322,6 +323,7 @@ class Recordings:
 
     async def finish(self, id: str, state: str, message: str) -> None:
         """Note the end of a recording in the index; if this fails, it is tried again later."""
+        self._resuming.forget(id)
         self._ends[id] = {"state": state, "message": message, "ended_us": now_us()}
         await self._write_ends()
 

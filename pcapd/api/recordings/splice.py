@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pcapd.savefile.blocks import is_packet, own_blocks, own_time
+from pcapd.savefile.own import between
+
+_LATEST_US = 2**63 - 1
 
 __all__ = ["Part", "Stored", "Wanted", "cut_packets", "parts"]
 
@@ -85,12 +87,6 @@ def cut_packets(data: bytes, wanted: Wanted) -> bytes:
     Args:
         data: Whole blocks that pcapd wrote.
     """
-    kept: list[bytes] = []
-    begin = position = 0
-    for kind, position, end in own_blocks(data):
-        if is_packet(kind):
-            us = own_time(data, position)
-            if not wanted.covers(us, us):
-                kept.append(data[begin:position])
-                begin = end
-    return b"".join([*kept, data[begin:]])
+    from_us = max(0, wanted.from_us or 0)
+    to_us = _LATEST_US if wanted.to_us is None else max(0, wanted.to_us)
+    return between(data, from_us, to_us)

@@ -32,8 +32,8 @@ __all__ = ["Extract", "Store", "StoreTrouble"]
 T = TypeVar("T")
 _list: Final = list  # `Store.list` hides the name in the class
 
-#: Threads for operations on the store.
-_THREADS: Final = 4
+#: Threads for operations on the store; a file that is sent uses several (`FETCH_AHEAD`).
+_THREADS: Final = 8
 #: Operations on an object store are tried again by obstore itself, with growing pauses, within this time.
 _RETRIES: Any = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
 #: Limits of one request to an object store, seconds.
@@ -87,15 +87,19 @@ class Store:
         """Wait a moment for the operations under way, and stop the threads."""
         self._pool.stop()
 
-    def put(self, name: str, data: bytes) -> Deferred[None]:
+    def put(self, name: str, data: bytes | Sequence[bytes]) -> Deferred[None]:
         """Store an object: the whole object or nothing, also after a power failure.
 
         Fails with `StoreTrouble`.
+
+        Args:
+            data: The object, or its pieces, which are not joined and not empty.
         """
 
         def work() -> None:
             # In one request: with several, a bucket would keep the parts of one that was not finished.
-            obstore.put(self._store, name, data, use_multipart=False)
+            whole = data if isinstance(data, bytes) else iter(data)
+            obstore.put(self._store, name, whole, use_multipart=False)
             self._flush_object(name)
 
         return self._do(work)
@@ -263,10 +267,16 @@ def _remote(url: str, credentials: Mapping[str, str]) -> Any:
 
 
 def _flush(path: Path) -> None:
-    """Write a file or directory to the disk: `obstore` leaves this to the kernel."""
+    """Write a file or directory to the disk: `obstore` leaves this to the kernel.
+
+    The pages of a file are then free for the next object.  Most objects are never read, but would take all
+    memory that is not used otherwise; and new pages may cost more than the rest (docs/performance.rst).
+    """
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
+        with contextlib.suppress(OSError):  # only an advice
+            os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(opened)
 

@@ -40,6 +40,8 @@ class Recording:
         deleted_packets: Packets in segments that were deleted.
         hook: SHA-256 of the key of the hook for alert managers, in hexadecimal; None without one.
         ended_us: When it ended; None while it runs.
+        standing: Why its owner may capture an app (`pcapd.api.resolvers.base.Standing`) as JSON values;
+            None for other targets.
     """
 
     id: str
@@ -67,6 +69,7 @@ class Recording:
     hook: str | None = None
     explain: bool = False
     ended_us: int | None = None
+    standing: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ RECORDINGS = Table(
     Column("hook", Text),
     Column("explain", Boolean, nullable=False),
     Column("ended_us", BigInteger),
+    Column("standing", JSON),
 )
 SEGMENTS = Table(
     "segments",

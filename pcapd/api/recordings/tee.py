@@ -174,7 +174,8 @@ class Tee:
             return
         if end is not None and recorder is not None:
             recorder.end(end)
-        self._client.notice(Notice(NoticeType.UNKNOWN, f"the recording has ended: {why}", _ORIGIN))
+        text = f"the recording has ended: {why}"
+        self._client.notice(Notice(NoticeType.UNKNOWN, text, _ORIGIN, recording=self._id))
         if self._client_behind:  # from now on, only the client counts
             self._client_behind = False
             self.capture.pauseProducing()

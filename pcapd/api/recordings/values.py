@@ -82,6 +82,7 @@ def described(recording: Recording, clips: Sequence[Clip], *, findings: bool = F
         "id": recording.id,
         "owner": recording.user,
         "target": target,
+        "follow": request.get("follow", False),
         "instances": [values["name"] for values in recording.targets],
         "interfaces": list(request.get("interfaces", ())),
         "filter": request.get("filter", ""),

@@ -6,8 +6,10 @@
     the list of resolvers, and the choice of one for a request.
 ``static``
     the targets and users of the configuration.
-``cloudfoundry``, ``cc``
-    Cloud Foundry apps; the targets in Cloud Controller's answers.
+``cloudfoundry``, ``appquestion``, ``cc``
+    Cloud Foundry apps; the questions about one app; the targets in Cloud Controller's answers.
+``overseer``, ``ownclient``
+    asks Cloud Controller without a user's token while a capture runs; the api's own UAA client.
 ``bosh``, ``director``, ``tokens``
     VMs of BOSH deployments; the targets in the director's answers; verification of tokens.
 ``questions``

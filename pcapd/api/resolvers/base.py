@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from pcapd.config.schema import ApiConfig
-from pcapd.errors import RequestError
+from pcapd.errors import RequestError, TargetNotFound
 from pcapd.net.reactor import Reactor
 from pcapd.wire import Container, Notice, Request
 
-__all__ = ["Resolved", "Resolver", "Target", "asked_by"]
+__all__ = ["Overseer", "Resolved", "Resolver", "Standing", "Target", "WithoutSpaces", "asked_by"]
 
 
 @contextlib.contextmanager
@@ -56,6 +56,22 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """Why a user may capture an app: with it, the api can ask again without the user's token.
+
+    Attributes:
+        user: Cloud Controller's GUID of the user.
+        space: GUID of the app's space.
+        by_scope: Whether the right is a scope of the user's token, as an administrator's: then there
+            is no role that could be looked up.
+    """
+
+    user: str
+    space: str
+    by_scope: bool = False
+
+
+@dataclass(frozen=True)
 class Resolved:
     """The user, and the targets they may capture.
 
@@ -65,6 +81,7 @@ class Resolved:
         origin: The identity provider of the user (UAA's ``origin``), if known.
         notices: One for each part that cannot be captured, such as an instance that is down.
         headers_only: Whether the user may capture only the headers of packets.
+        standing: Why the user may capture an app; None for other targets.
     """
 
     user: str
@@ -73,10 +90,27 @@ class Resolved:
     headers_only: bool = False
     identity: str = field(kw_only=True)
     origin: str = field(default="", kw_only=True)
+    standing: Standing | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.identity:
             raise ValueError("a user without an identity")
+
+
+class Overseer(Protocol):
+    """Asks an authority while a capture runs, with a client of the api's own instead of the user's token."""
+
+    def survey(self, request: Request, standing: Standing) -> Deferred[Resolved]:
+        """The targets that a request names now; user and identity of the result mean nothing.
+
+        Fails like `Resolver.survey`, but never with Unauthenticated.
+        """
+
+    def check(self, request: Request, standing: Standing) -> Deferred[None]:
+        """Whether the user may still capture this.
+
+        Fails with Forbidden if not, and with ResolverUnavailable or LimitReached if that is not known.
+        """
 
 
 class Resolver(Protocol):
@@ -86,6 +120,8 @@ class Resolver(Protocol):
     name: str
     #: The kind of targets, for messages.
     captures: str
+    #: Asks without a user's token; None if the resolver has no client of its own.
+    overseer: Overseer | None
 
     @classmethod
     def of(cls, config: ApiConfig, reactor: Reactor) -> Resolver | None:
@@ -138,3 +174,24 @@ class Resolver(Protocol):
 
     def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """Like `resolve`, for a running capture; the result may be without targets."""
+
+    def vouch(self, request: Request, standing: Standing, token: str, client: str) -> Deferred[None]:
+        """Check that the user of this token may capture in the space of an app that was deleted.
+
+        Args:
+            standing: Of the user who captured the app; only its space counts.
+            client: As for `resolve`.
+
+        Fails with a `RequestError`: Unauthenticated, Forbidden, TargetNotFound (there are no spaces), or
+        that of the authority.
+        """
+
+
+class WithoutSpaces:
+    """The part of a resolver whose targets are not in spaces of Cloud Foundry, and which has no client."""
+
+    overseer: Overseer | None = None
+
+    def vouch(self, _request: Request, _standing: Standing, _token: str, _client: str) -> Deferred[None]:
+        """See `Resolver.vouch`."""
+        return fail(TargetNotFound("only apps are in spaces"))

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, DeferredLock, fail
 from twisted.logger import Logger
 
 from pcapd.api.resolvers import tokens
-from pcapd.api.resolvers.base import Resolved, asked_by
+from pcapd.api.resolvers.base import Resolved, WithoutSpaces, asked_by
 from pcapd.api.resolvers.director import choose
 from pcapd.api.resolvers.probe import HealthProbe
 from pcapd.api.resolvers.questions import Questions
@@ -41,7 +41,7 @@ _DEPLOYMENTS = (
 )
 
 
-class BoshResolver:
+class BoshResolver(WithoutSpaces):
     """See the module.
 
     Args:

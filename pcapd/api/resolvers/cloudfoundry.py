@@ -12,27 +12,36 @@ The api starts without it, and each request tries it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
-from pcapd.api.resolvers.base import Resolved, asked_by
+from pcapd.api.resolvers.appquestion import AppQuestion
+from pcapd.api.resolvers.base import Overseer, Resolved, Standing, asked_by
 from pcapd.api.resolvers.cc import choose
+from pcapd.api.resolvers.overseer import ClientOverseer
+from pcapd.api.resolvers.ownclient import OwnClient
 from pcapd.api.resolvers.probe import HealthProbe
 from pcapd.api.resolvers.questions import Questions
 from pcapd.clouds import cloudcontroller as cc
-from pcapd.clouds.optin import INCLUDE, OptIn, places_of
-from pcapd.clouds.tokens import CF_LOG_IN, TokenOwner, check_form, owner_of
+from pcapd.clouds import roles
+from pcapd.clouds.optin import OptIn, places_of
+from pcapd.clouds.tokens import CF_LOG_IN, check_form, owner_of
 from pcapd.config.schema import ApiConfig, CloudFoundryConfig, OptInConfig
-from pcapd.errors import RequestError, ResolverUnavailable, TargetNotFound
-from pcapd.limits import AUTHORITY_PAGES_MAX, PROCESSES_MAX, TOKEN_LEEWAY
+from pcapd.errors import RequestError
+from pcapd.limits import TOKEN_LEEWAY
 from pcapd.net.clock import now_us
-from pcapd.net.fetch import Answer, Authority, Conversation, Trust
+from pcapd.net.fetch import Authority, Conversation, Trust
 from pcapd.net.reactor import Reactor
 from pcapd.wire import App, Request
 
 __all__ = ["CloudFoundryResolver"]
+
+Claims = Mapping[str, Any]
+#: Asks what one request needs: with the path of the V3 API, the claims of the token, and the app.
+_Ask = Callable[[AppQuestion, str, Claims, App], Coroutine[Any, Any, Resolved]]
 
 
 class CloudFoundryResolver:
@@ -71,7 +80,20 @@ class CloudFoundryResolver:
         self._authority = Authority(reactor, "Cloud Controller", config.api, self._trust)
         self._questions = Questions(reactor, "Cloud Controller")
         self._links: cc.Links | None = None
+        self._client = None if config.client is None else OwnClient(reactor, config.client, self._trust)
+        self.overseer: Overseer | None = None if self._client is None else self._overseer(self._client)
         self._probe = HealthProbe(reactor, "Cloud Controller", "apps cannot be captured", self._look)
+
+    def _overseer(self, client: OwnClient) -> ClientOverseer:
+        return ClientOverseer(
+            self._config,
+            self._agent_port,
+            self._opt_in,
+            client,
+            self._questions,
+            self._authority.conversation,
+            self._known,
+        )
 
     # --- availability ------------------------------------------------------
 
@@ -83,14 +105,18 @@ class CloudFoundryResolver:
         """Stop checking, and close the connections."""
         self._probe.stop()
         self._authority.close()
+        if self._client is not None:
+            self._client.close()
 
     def prepare(self) -> Callable[[], None]:
-        """Read the CA file again; see `Resolver.prepare`."""
+        """Read the CA file and the client's secret again; see `Resolver.prepare`."""
         use_trust = self._trust.prepare()
+        use_client = (lambda: None) if self._client is None else self._client.prepare()
 
         def use() -> None:
             use_trust()
             self._authority.renew()
+            use_client()
 
         return use
 
@@ -100,7 +126,12 @@ class CloudFoundryResolver:
         return not self._probe.trouble and self._links is not None
 
     async def _look(self) -> None:
-        await self._discover(self._authority.conversation())
+        links = await self._discover(self._authority.conversation())
+        if self._client is not None:
+            await self._client.try_it(links.uaa)
+
+    async def _known(self, conversation: Conversation) -> cc.Links:
+        return self._links or await self._discover(conversation)
 
     async def _discover(self, conversation: Conversation) -> cc.Links:
         answer = await conversation.get("/")
@@ -116,7 +147,7 @@ class CloudFoundryResolver:
 
     def resolve(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.resolve`."""
-        return self._put(request, token, client, may_be_none=False)
+        return self._look_up(request, token, client, may_be_none=False)
 
     def identify(self, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.identify`; Cloud Controller accepts the token, or not."""
@@ -128,7 +159,7 @@ class CloudFoundryResolver:
         owner = owner_of(claims, self.name, str(claims.get("iss", "")))
 
         async def accepted() -> Resolved:
-            v3 = (self._links or await self._discover(conversation)).v3
+            v3 = (await self._known(conversation)).v3
             answer = await conversation.get(f"{v3}/apps?per_page=1", token)
             if answer.status != 200:
                 raise cc.refusal(answer.status, answer.headers.get("retry-after"), "")
@@ -138,9 +169,50 @@ class CloudFoundryResolver:
 
     def survey(self, request: Request, token: str, client: str) -> Deferred[Resolved]:
         """See `Resolver.survey`."""
-        return self._put(request, token, client, may_be_none=True)
+        return self._look_up(request, token, client, may_be_none=True)
 
-    def _put(self, request: Request, token: str, client: str, *, may_be_none: bool) -> Deferred[Resolved]:
+    def vouch(self, request: Request, standing: Standing, token: str, client: str) -> Deferred[None]:
+        """See `Resolver.vouch`."""
+
+        async def ask(question: AppQuestion, v3: str, claims: Claims, wanted: App) -> Resolved:
+            permission = self._config.permission(headers_only=request.headers_only)
+            scopes, user = owner_of(claims).scopes, roles.user_of(claims)
+            organization = await question.organization(v3, standing.space)
+            if not scopes & roles.granting_scopes(permission):
+                asked = roles.questions(permission, user, standing.space, organization)
+                if not await question.any_role(v3, asked):
+                    raise cc.no_app(wanted.guid)
+            elif not organization:
+                # Cloud Controller has accepted the token, so its scopes count; but the space is gone too.
+                raise cc.no_app(wanted.guid)
+            return Resolved(user, identity=user, targets=())
+
+        return self._put(request, token, client, ask).addCallback(lambda _: None)
+
+    def _look_up(self, request: Request, token: str, client: str, *, may_be_none: bool) -> Deferred[Resolved]:
+        async def ask(question: AppQuestion, v3: str, claims: Claims, wanted: App) -> Resolved:
+            owner = owner_of(claims, self.name, str(claims.get("iss", "")))
+            app, body, whole = await self._permitted(question, v3, owner.user)
+            with asked_by(owner.user):
+                processes = await question.processes(v3)
+                targets, notices = choose(app, wanted, processes, self._agent_port, now_us())
+                if not targets and not may_be_none:
+                    raise cc.none_running(app, wanted, notices)
+            permission = self._config.permission(headers_only=not whole)
+            by_scope = bool(owner.scopes & roles.granting_scopes(permission))
+            return Resolved(
+                owner.user,
+                targets,
+                notices,
+                headers_only=not whole,
+                identity=owner.identity,
+                origin=owner.origin,
+                standing=Standing(roles.user_of(claims), roles.parse_space(body), by_scope),
+            )
+
+        return self._put(request, token, client, ask)
+
+    def _put(self, request: Request, token: str, client: str, ask: _Ask) -> Deferred[Resolved]:
         wanted = request.app
         assert wanted is not None  # `asked` was true for this request
         try:
@@ -149,114 +221,38 @@ class CloudFoundryResolver:
         except RequestError as error:
             return fail(error)
         conversation = self._authority.conversation()
-        owner = owner_of(claims, self.name, str(claims.get("iss", "")))
-        question = _AppQuestion(conversation, wanted, token, owner)
-        return self._questions.put(
-            client, conversation, lambda: self._ask(question, wanted, may_be_none=may_be_none)
-        )
+        question = AppQuestion(lambda target: conversation.get(target, token), conversation.host, wanted)
 
-    async def _ask(self, question: _AppQuestion, wanted: App, *, may_be_none: bool) -> Resolved:
-        v3 = (self._links or await self._discover(question.conversation)).v3
-        config, owner = self._config, question.owner
-        app, whole = await question.permitted(
-            v3, config.required_permission, config.headers_only_permission, self._opt_in
-        )
-        with asked_by(owner.user):
-            processes = await question.processes(v3)
-            targets, notices = choose(app, wanted, processes, self._agent_port, now_us())
-            if not targets and not may_be_none:
-                raise cc.none_running(app, wanted, notices)
-        return Resolved(
-            owner.user,
-            targets,
-            notices,
-            headers_only=not whole,
-            identity=owner.identity,
-            origin=owner.origin,
-        )
+        async def known() -> Resolved:
+            return await ask(question, (await self._known(conversation)).v3, claims, wanted)
+
+        return self._questions.put(client, conversation, known)
+
+    async def _permitted(self, question: AppQuestion, v3: str, user: str) -> tuple[cc.CfApp, bytes, bool]:
+        """Get the app, the answer about it, and whether the user may capture whole packets.
+
+        Args:
+            user: The owner that the token names; not trusted before Cloud Controller has accepted the
+                token.
+
+        Raises:
+            RequestError: The user may not capture the app, or Cloud Controller does not answer.
+        """
+        config = self._config
+        app, body = await question.app(v3, self._opt_in)
+        # Cloud Controller has accepted the token by now.
+        with asked_by(user):
+            granted = await question.get(f"{v3}/apps/{app.guid}/permissions")
+            whole = cc.parse_permission(granted, config.required_permission)
+            weaker = config.headers_only_permission
+            if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
+                raise cc.forbidden(user, app, weaker or config.required_permission)
+            # After the permission: who may not capture the app learns nothing about its labels.
+            if self._opt_in is not None:
+                self._opt_in.check(app.name, places_of(body))
+        return app, body, whole
 
 
 def _rule(config: OptInConfig) -> OptIn:
     allowed = {"app": config.apps, "space": config.spaces, "organization": config.organizations}
     return OptIn(config.label, config.label_on, allowed)
-
-
-class _AppQuestion:
-    """The questions to Cloud Controller about one app, with one token.
-
-    Attributes:
-        owner: The owner that the token names; not trusted before Cloud Controller has
-            accepted the token.
-    """
-
-    log = Logger(namespace="pcapd.api.resolvers.cloudfoundry")
-
-    def __init__(self, conversation: Conversation, wanted: App, token: str, owner: TokenOwner) -> None:
-        self.conversation = conversation
-        self.owner = owner
-        self._wanted = wanted
-        self._token = token
-
-    async def permitted(
-        self, v3: str, permission: str, weaker: str | None, opt_in: OptIn | None
-    ) -> tuple[cc.CfApp, bool]:
-        """Get the app, and whether the user may capture whole packets.
-
-        Args:
-            v3: Path of the V3 API.
-            permission: Name of the permission that allows whole packets.
-            weaker: Name of one that allows headers only; None: headers need `permission` too.
-            opt_in: Which apps may be captured at all; None for all.
-
-        Raises:
-            RequestError: The user may not capture the app, or Cloud Controller does not answer.
-        """
-        guid = self._wanted.guid
-        body = await self._get(f"{v3}/apps/{guid}" + (f"?{INCLUDE}" if opt_in else ""))
-        app = cc.parse_app(body, guid)
-        # Cloud Controller has accepted the token by now.
-        with asked_by(self.owner.user):
-            granted = await self._get(f"{v3}/apps/{guid}/permissions")
-            whole = cc.parse_permission(granted, permission)
-            if not whole and (weaker is None or not cc.parse_permission(granted, weaker)):
-                raise cc.forbidden(self.owner.user, app, weaker or permission)
-            # After the permission: who may not capture the app learns nothing about its labels.
-            if opt_in is not None:
-                opt_in.check(app.name, places_of(body))
-        return app, whole
-
-    async def processes(self, v3: str) -> list[tuple[cc.Process, tuple[cc.Instance, ...]]]:
-        """Get the processes of the requested type: during a rolling deployment there are two."""
-        found: list[cc.Process] = []
-        target: str | None = f"{v3}/apps/{self._wanted.guid}/processes?types={self._wanted.type}"
-        pages = 0
-        while target is not None:
-            page = cc.parse_processes(await self._get(target), self.conversation.host)
-            found += page.processes
-            target, pages = page.next, pages + 1
-            if len(found) > PROCESSES_MAX or pages > AUTHORITY_PAGES_MAX:
-                raise ResolverUnavailable(f"the app has more than {PROCESSES_MAX} processes of that type")
-        return [(process, await self._stats(v3, process)) for process in found]
-
-    async def _stats(self, v3: str, process: cc.Process) -> tuple[cc.Instance, ...]:
-        try:
-            return cc.parse_stats(await self._get(f"{v3}/processes/{process.guid}/stats"))
-        except TargetNotFound:
-            # The process was deleted after it was listed, for example at the end of a rolling deployment.
-            return ()
-
-    async def _get(self, target: str) -> bytes:
-        answer = await self.conversation.get(target, self._token)
-        if answer.status != 200:
-            self._note(target, answer)
-            raise cc.refusal(answer.status, answer.headers.get("retry-after"), self._wanted.guid)
-        return answer.body
-
-    def _note(self, target: str, answer: Answer) -> None:
-        # With Cloud Controller's request id, operators find the request in its log.
-        self.log.info(
-            "Cloud Controller answered {status} to GET {target}",
-            status=answer.status,
-            target=target,
-            cc_request_id=answer.headers.get("x-vcap-request-id", "")[:256],
-        )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
-from pcapd.api.resolvers.base import Resolved, Resolver, Target, asked_by
+from pcapd.api.resolvers.base import Resolved, Resolver, Target, WithoutSpaces, asked_by
 from pcapd.config.schema import ANY_TARGET, ApiConfig, StaticConfig, StaticUser
 from pcapd.errors import Forbidden, RequestError, TargetNotFound, Unauthenticated
 from pcapd.net.reactor import Reactor
@@ -18,7 +18,7 @@ from pcapd.wire import Request
 __all__ = ["StaticResolver", "names_for"]
 
 
-class StaticResolver:
+class StaticResolver(WithoutSpaces):
     """Finds users by the hashes of their tokens, and targets by their names.
 
     Args:

@@ -64,6 +64,19 @@ class Database:
             raise _unusable(error) from error
         self._pool = Threads(1, "state")
 
+    def add_tables(self) -> None:
+        """Make the tables that were declared after the database was opened.
+
+        Raises:
+            ConfigError: The database cannot be used.
+        """
+        self._prepared = False
+        if self.local:
+            try:
+                self._prepare()
+            except (SQLAlchemyError, OSError) as error:
+                raise _unusable(error) from error
+
     def start(self) -> None:
         """Start the thread."""
         self._pool.start()

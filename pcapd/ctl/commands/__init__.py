@@ -3,6 +3,7 @@
 =====================  ======================================================
 ``registry``           the list of commands, one line each
 ``arguments``          the options that commands share
+``besides``            the options of captures that the api records besides, and of rings
 ``quantities``         types of options with a unit
 ``capturing``          runs a capture from its options to the exit status
 ``align``              ``pcapctl align``: corrects the times of a capture to one clock

@@ -10,6 +10,7 @@ from typing import Any, Callable, List, Tuple, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from pcapd.ctl.commands.besides import RESUMABLE
 from pcapd.ctl.commands.quantities import Place, Quantity, megabytes, parse_time, size_with_unit
 from pcapd.errors import PcapdError
 from pcapd.limits import SNAPLEN_DEFAULT, SNAPLEN_MAX
@@ -347,14 +348,8 @@ direct_capture_options = combined(
     *(click.option(name, count=True, hidden=True, expose_value=False) for name in _HABITS),
 )
 
-_RESUMABLE = click.option(
-    "--resumable",
-    is_flag=True,
-    help="Let the api record besides: if the connection is lost, the recording goes on until --duration "
-    "or the api's limit, and has what the file lacks.",
-)
 #: The options of every command that captures through an api.
-capture_options = combined(direct_capture_options, _RESUMABLE, *_ACCESS)
+capture_options = combined(direct_capture_options, *RESUMABLE, *_ACCESS)
 
 token_file_option = click.option(
     "--token-file",

@@ -13,7 +13,8 @@ from pcapd.ctl.commands.arguments import (
     combined,
     environment_option,
 )
-from pcapd.ctl.commands.capturing import capture_options_of, refuse_resumable, run_capture, trust_of
+from pcapd.ctl.commands.besides import refuse_resumable
+from pcapd.ctl.commands.capturing import capture_options_of, run_capture, trust_of
 from pcapd.ctl.options import Trust, UsageProblem, parse_places
 
 __all__ = ["bosh", "vm_options"]
@@ -93,7 +94,7 @@ def bosh(  # noqa: PLR0917  # click passes them by name
     groups, instances = parse_places(places, groups, instances)
     trust = trust_of(given, Trust.GIVEN)
     asked = BoshArguments(deployment, groups, instances, environment, given["api"], given["ca"], yes, trust)
-    options = capture_options_of(deployment, given)
+    options = capture_options_of(deployment, {**given, "environment": environment}, "bosh")
     with reported(options):
         if via == "ssh":
             from pcapd.ctl.login.boshssh import capture_over_ssh

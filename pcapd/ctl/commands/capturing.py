@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any, Optional
 
+import click
+
+from pcapd.ctl.commands.besides import besides_of
 from pcapd.ctl.display.messages import Messages
 from pcapd.ctl.options import (
     NOWHERE,
@@ -22,7 +26,14 @@ from pcapd.ctl.sinks.fileoptions import FileOptions
 if TYPE_CHECKING:
     from pcapd.ctl.login.anylogin import AnyLogin
 
-__all__ = ["access_of", "capture_options_of", "login_of", "refuse_resumable", "run_capture", "trust_of"]
+__all__ = [
+    "access_of",
+    "capture_options_of",
+    "login_of",
+    "run_capture",
+    "same_api",
+    "trust_of",
+]
 
 
 def access_of(given: Any, token: Optional[str]) -> Access:
@@ -72,26 +83,35 @@ def trust_of(given: Any, checked: Trust) -> Trust:
     return Trust.ANYBODY
 
 
-def refuse_resumable(given: Any) -> None:
-    """Refuse --resumable where no api captures.
+def same_api(given: Any, way: str) -> str:
+    """The options with which other commands find the same api with the same login, as shell words.
 
-    Raises:
-        UsageProblem: The option is given.
+    Args:
+        given: The options by name.
+        way: ``bosh`` for a BOSH login, whose director is the value of ``environment``.
     """
-    if given["resumable"]:
-        raise UsageProblem(
-            "--resumable needs the pcap api, which records: not with --via ssh", "leave it out"
-        )
+    context = click.get_current_context()
+    words = []
+    for name, option in (("api", "--api"), ("ca", "--ca"), ("token_file", "--token-file")):
+        source = context.get_parameter_source(name)
+        if given.get(name) is not None and source is not None and source.name == "COMMANDLINE":
+            words += [option, str(given[name])]
+    if given["insecure"]:
+        words.append("--insecure")
+    if way == "bosh":
+        words += ["--login", "bosh", *(["-e", given["environment"]] if given["environment"] else [])]
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
-def capture_options_of(name: str, given: Any) -> CaptureOptions:
+def capture_options_of(name: str, given: Any, way: str = "") -> CaptureOptions:
     """The capture options from the options by name.
 
     Args:
         name: Name of the target, for the default file name.
+        way: As for `same_api`.
     """
     now = datetime.datetime.now(datetime.timezone.utc)
-    files = FileOptions.of(given)
+    files, besides = FileOptions.of(given), besides_of(given)
     nothing_given = NOWHERE if files.elsewhere else default_output(name, given["form"], now)
     output = given["output"] or nothing_given
     return CaptureOptions(
@@ -102,7 +122,8 @@ def capture_options_of(name: str, given: Any) -> CaptureOptions:
         snaplen=given["snaplen"],
         headers_only=given["headers_only"],
         reason=given["reason"],
-        resumable=given.get("resumable", False),
+        besides=besides,
+        same_api=same_api(given, way) if besides is not None else "",
         count=given["count"],
         duration=_duration(given),
         max_bytes=given["max_bytes"],

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Optional, Tuple
 import click
 
 from pcapd.ctl.commands.arguments import EXIT_STATUS, CaptureCommand, capture_options, combined, one_of
-from pcapd.ctl.commands.capturing import capture_options_of, refuse_resumable, run_capture, trust_of
+from pcapd.ctl.commands.besides import refuse_resumable
+from pcapd.ctl.commands.capturing import capture_options_of, run_capture, trust_of
 from pcapd.ctl.options import CaptureOptions, Trust, UsageProblem, parse_instances
 from pcapd.errors import PcapdError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pcapd.ctl.cfplugin.cli import CfCli
     from pcapd.ctl.login.cf import CfArguments
 
-__all__ = ["cf", "instance_options"]
+__all__ = ["cf", "follow_option", "instance_options"]
 
 
 #: The options that name instances of an app.
@@ -41,6 +42,9 @@ instance_options = combined(
 
 #: How the hints begin of errors that may mean that there is no pcap api.
 _IS_THERE_ONE = ("check --api", "is --api the pcap api?")
+follow_option = click.option(
+    "--follow", is_flag=True, help="Also capture instances that restart, move or are added."
+)
 
 
 @click.command(
@@ -60,7 +64,7 @@ _IS_THERE_ONE = ("check --api", "is --api the pcap api?")
 @click.argument("app", metavar="APP")
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
 @instance_options
-@click.option("--follow", is_flag=True, help="Also capture instances that restart, move or are added.")
+@follow_option
 @click.option(
     "--via",
     type=click.Choice(["api", "ssh"]),
@@ -86,7 +90,7 @@ def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, vi
         refuse_resumable(given)
     instance_numbers = parse_instances(instances)
     trust = trust_of(given, Trust.ALSO_GIVEN)
-    options = capture_options_of(app, given)
+    options = capture_options_of(app, given, "cf")
     cli = click.get_current_context().obj
     with reported(options):
         # ssl and HTTP take most of the start-up: --help does without.

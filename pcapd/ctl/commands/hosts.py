@@ -41,7 +41,7 @@ def hosts(names: Tuple[str, ...], listed: bool, token_file: Optional[Path], **gi
         raise click.UsageError(
             "Missing argument 'NAME...'; --list shows the names", click.get_current_context()
         )
-    options = capture_options_of(names[0], given)
+    options = capture_options_of(names[0], {**given, "token_file": token_file}, "token")
     with reported(options):
         access = access_of(given, read_token(token_file))
         status = run_capture(access, options, CaptureTarget(names))

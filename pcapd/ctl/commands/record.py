@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any, Dict, Optional, Tuple
 
 import click
@@ -15,9 +14,10 @@ from pcapd.ctl.commands.arguments import (
     selection_options,
     token_file_option,
 )
+from pcapd.ctl.commands.besides import RING
 from pcapd.ctl.commands.bosh import vm_options
-from pcapd.ctl.commands.capturing import access_of, trust_of
-from pcapd.ctl.commands.cf import instance_options
+from pcapd.ctl.commands.capturing import access_of, same_api, trust_of
+from pcapd.ctl.commands.cf import follow_option, instance_options
 from pcapd.ctl.commands.quantities import Quantity, parse_time, size_with_unit
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.options import (
@@ -56,18 +56,7 @@ _record_options = combined(
         metavar="100MB",
         help="End the recording when so many bytes of packets were captured.",
     ),
-    click.option(
-        "--keep",
-        type=Quantity("duration", parse_time),
-        metavar="15m",
-        help="Keep only the packets of this time; older ones are deleted (a ring).  [default: all]",
-    ),
-    click.option(
-        "--keep-bytes",
-        type=Quantity("size", size_with_unit),
-        metavar="500MB",
-        help="Keep only the newest packets, up to this size.  [default: all]",
-    ),
+    *RING,
     click.option(
         "--clip-on",
         metavar="crash|'filter EXPR'",
@@ -110,19 +99,24 @@ def record() -> None:
     epilog="\b\nExamples:\n"
     "  pcapctl record cf myapp --keep 15m\n"
     "  pcapctl record cf myapp --filter 'tcp port 5432' --duration 12h --max-bytes 5GB\n"
+    "  pcapctl record cf myapp --follow --duration 7d --keep 1h\n"
     "  pcapctl record cf myapp --keep 15m --clip-on crash --before 5m\n\n" + _RESULT,
 )
 @click.argument("app", metavar="APP")
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
 @instance_options
+@follow_option
 @_record_options
-def cf(app: str, instances: Tuple[str, ...], process_type: str, **given: Any) -> None:
-    """Record a Cloud Foundry app, by name in the targeted space or by GUID, with your cf login."""
+def cf(app: str, instances: Tuple[str, ...], process_type: str, follow: bool, **given: Any) -> None:
+    """Record a Cloud Foundry app, by name in the targeted space or by GUID, with your cf login.
+
+    --follow needs an api that has a client of its own (cloud_foundry.client in its configuration).
+    """
     from pcapd.ctl.login.cf import CfArguments, prepare
 
     trust = trust_of(given, Trust.ALSO_GIVEN)
     numbers = parse_instances(instances)
-    asked = CfArguments(app, numbers, process_type, False, given["api"], given["ca"], trust)
+    asked = CfArguments(app, numbers, process_type, follow, given["api"], given["ca"], trust)
     order = _order(given)
     access, target = prepare(asked, _options_of(given))
     _start(access, target, order, given, "cf")
@@ -213,23 +207,8 @@ def _start(access: Access, target: CaptureTarget, order: Dict[str, Any], given: 
     elif given["quiet"]:
         print(id)
     else:
-        how = _how(given, way)
+        how = same_api(given, way)
         print(f"recording {id} has started ({escape(target.describe())}), and goes on without you")
         print(f"  pcapctl recording show {id[:8]}{how}")
         print(f"  pcapctl recording fetch {id[:8]} --last 5m{how}")
         print(f"  pcapctl recording stop {id[:8]}{how}")
-
-
-def _how(given: Any, way: str) -> str:
-    """The options with which the other commands find the same api with the same login."""
-    context = click.get_current_context()
-    words = []
-    for name, option in (("api", "--api"), ("ca", "--ca"), ("token_file", "--token-file")):
-        source = context.get_parameter_source(name)
-        if given.get(name) is not None and source is not None and source.name == "COMMANDLINE":
-            words += [option, str(given[name])]
-    if given["insecure"]:
-        words.append("--insecure")
-    if way == "bosh":
-        words += ["--login", "bosh", *(["-e", given["environment"]] if given["environment"] else [])]
-    return "".join(f" {shlex.quote(word)}" for word in words)

@@ -8,6 +8,7 @@
 ``interfaces``  the list of interfaces (``-D``)
 ``align``       writes a capture with the times corrected to one clock
 ``explain``     the output of ``pcapctl explain``, as text and as a page
+``resuming``    says how to go on after a lost connection (``--resumable``).  Pure.
 ``seentwice``   finds packets that a finished file contains twice
 ``report``      the report at the end, as text and as JSON.  Pure.
 ``progress``    rates, and the choice of sources for the live table.  Pure.

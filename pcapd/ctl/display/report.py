@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence
 
+from pcapd.ctl.display import resuming
 from pcapd.ctl.display.progress import CLOCK_OFF_US
 from pcapd.ctl.display.text import escape, many, natural, quantity, span
 from pcapd.ctl.options import NOWHERE, STDOUT, CaptureOptions, CaptureTarget
@@ -64,6 +65,8 @@ def as_dict(capture: CaptureSession, sinks: Sinks, seconds: float) -> Dict[str, 
         "lost": capture.lost,
         "lost_at_least": capture.lost_at_least,
         "packets_forgotten": _forgotten(capture),
+        "recording": capture.recording or None,
+        "resume_from": resuming.begin(capture) if capture.recording and capture.cut_off else None,
         "sources": [_source(account, pcapng=sinks.form is Form.PCAPNG) for account in _sorted(capture)],
     }
 

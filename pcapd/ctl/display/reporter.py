@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Protocol
 
-from pcapd.ctl.display import report, seentwice
+from pcapd.ctl.display import report, resuming, seentwice
 from pcapd.ctl.display.terminal import Terminal, say
 from pcapd.ctl.display.text import escape
 from pcapd.ctl.explaining.explainer import Explained
@@ -310,6 +310,9 @@ class Reporter:
             self.line(
                 "pcapctl: the file is valid, but packets are missing from it: see above", important=True
             )
+        if self._frontend is None:
+            for line in resuming.lines(capture, self._options):
+                self.line(line, important=bool(capture.recording))
         if problem is not None:
             self.line(f"pcapctl: {escape(str(problem))}", important=True)
         self._close()

@@ -6,8 +6,9 @@ import contextlib
 import http.client
 import json
 import re
+import time
 from dataclasses import dataclass
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, List, Optional, Tuple
 
 import pcapd
 from pcapd.ctl.options import Access
@@ -15,13 +16,17 @@ from pcapd.ctl.stream.connection import address_of, dial
 from pcapd.ctl.stream.deadline import Deadline
 from pcapd.ctl.stream.health import no_api, refusal_of
 from pcapd.errors import PcapdError, request_error
-from pcapd.limits import EXCHANGE_TIMEOUT, FETCH_PIECE, FETCH_SILENCE
+from pcapd.limits import EXCHANGE_TIMEOUT, FETCH_GATHERED, FETCH_SILENCE
 
 __all__ = ["Answer", "AnswerCut", "asked"]
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
 _ERROR_MAX = 64 * 1024
+#: Bytes of one read.  Python allocates as many before it knows how many there are.
+_READ = 64 * 1024
+#: Seconds for which reads are gathered, so that what arrives slowly is seen nevertheless.
+_PATIENCE = 0.1
 
 
 class AnswerCut(PcapdError):
@@ -104,11 +109,27 @@ def _answer(access: Access, response: http.client.HTTPResponse) -> Answer:
 def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
     left = response.length or 0
     while left:
+        piece, problem = _gathered(response, left)
+        if piece:
+            left -= len(piece)
+            yield piece
+        if problem is not None:
+            raise problem
+
+
+def _gathered(response: http.client.HTTPResponse, left: int) -> Tuple[bytes, Optional[AnswerCut]]:
+    """Several reads as one piece, and why there are no more: a read from TLS returns at most 16 KiB."""
+    parts: List[bytes] = []
+    size, began = 0, time.monotonic()
+    while size < min(left, FETCH_GATHERED) and time.monotonic() - began < _PATIENCE:
         try:
-            piece = response.read1(min(FETCH_PIECE, left))
+            part = response.read1(min(_READ, left - size))
         except (OSError, http.client.HTTPException) as error:
-            raise AnswerCut("the connection was lost") from error
-        if not piece:
-            raise AnswerCut("the connection was closed")
-        left -= len(piece)
-        yield piece
+            cut = AnswerCut("the connection was lost")
+            cut.__cause__ = error
+            return b"".join(parts), cut
+        if not part:
+            return b"".join(parts), AnswerCut("the connection was closed")
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts), None

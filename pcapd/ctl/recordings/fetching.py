@@ -28,6 +28,7 @@ from pcapd.errors import (
     Unauthenticated,
 )
 from pcapd.limits import FETCH_ATTEMPTS, FETCH_PAUSE_MAX, TAIL_INTERVAL
+from pcapd.savefile.own import Survey
 
 __all__ = ["Fetch", "Output", "Part", "Watcher"]
 
@@ -254,14 +255,14 @@ class Fetch:
             if not data:
                 continue
             overlap = place.overlap
-            places: Optional[List[int]] = place.blocks.packets
+            found: Optional[Survey] = place.blocks.survey
             if overlap is not None:
-                data, places = overlap.without(data), None
+                data, found = overlap.without(data), None
                 if overlap.over:
                     self._passed(overlap)
             self._output.write([data])
             self.size += len(data)
-            self.seen.add(data, places)
+            self.seen.add(data, found)
             self._watcher.moved(place.blocks.size, answer.size)
         if answer.size != place.blocks.size:
             raise PcapdError("the recording ends within a block", "is it damaged? tell the api's operator")

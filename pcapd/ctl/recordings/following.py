@@ -18,15 +18,13 @@ from typing import List, Optional, Tuple
 from pcapd.errors import PcapdError
 from pcapd.limits import TIES_MAX
 from pcapd.savefile.blocks import is_packet, own_blocks, own_time
+from pcapd.savefile.own import Survey, survey
 
 __all__ = ["Blocks", "NotPcapng", "Overlap", "Seen"]
 
 _HEAD = struct.Struct("<II")
-#: The halves of a packet's time, the higher one first, so that they compare as the time does.
-_TIME = struct.Struct("<12xII")
-#: A block of more bytes is not one that pcapd wrote.
-_BLOCK_MAX = 64 * 1024 * 1024
 _SECTION = b"\x0a\x0d\x0d\x0a"
+_NOTHING = Survey(0, 0, 0, 0, [])
 
 
 class NotPcapng(PcapdError):
@@ -38,12 +36,12 @@ class Blocks:
 
     Attributes:
         size: Bytes of the whole blocks until now.
-        packets: Where each packet begins in the blocks that were given out last.
+        survey: What is in the blocks that were given out last.
     """
 
     def __init__(self) -> None:
         self.size = 0
-        self.packets: List[int] = []
+        self.survey = _NOTHING
         self._rest = b""
 
     def restart(self) -> None:
@@ -59,20 +57,18 @@ class Blocks:
         data = self._rest + data if self._rest else data
         if not self.size and data and data[:4] != _SECTION[: len(data)]:
             raise NotPcapng("the server does not send packets as pcapng", "check --api")
-        end, count = 0, len(data)
-        packets = self.packets = []
-        while end + 8 <= count:
-            kind, length = _HEAD.unpack_from(data, end)
-            if length % 4 or not 12 <= length <= _BLOCK_MAX:
-                raise NotPcapng("the server sends something that is not pcapng", "check --api")
-            if end + length > count:
-                break
-            if is_packet(kind):
-                packets.append(end)
-            end += length
+        self.survey = _surveyed(data)
+        end = self.survey.end
         self._rest = data[end:]
         self.size += end
         return data[:end]
+
+
+def _surveyed(data: bytes) -> Survey:
+    try:
+        return survey(data, TIES_MAX)
+    except ValueError as error:
+        raise NotPcapng("the server sends something that is not pcapng", "check --api") from error
 
 
 @dataclass
@@ -91,28 +87,22 @@ class Seen:
     last_us: Optional[int] = None
     ties: List[bytes] = field(default_factory=list)
 
-    def add(self, data: bytes, places: Optional[List[int]] = None) -> None:
+    def add(self, data: bytes, found: Optional[Survey] = None) -> None:
         """Note the packets in whole blocks.
 
         Args:
-            places: Where each packet begins, if it is known.
+            found: What is in them, if it is known.
         """
-        if places is None:
-            places = [begin for kind, begin, _ in own_blocks(data) if is_packet(kind)]
-        if not places:
+        found = _surveyed(data) if found is None else found
+        if not found.packets:
             return
-        self.packets += len(places)
+        self.packets += found.packets
         if self.first_us is None:
-            self.first_us = own_time(data, places[0])
-        # The packets are in the order of their times, but for a few that came late.
-        near = places[-TIES_MAX:]
-        times = [_TIME.unpack_from(data, begin) for begin in near]
-        newest = max(times)
-        latest = own_time(data, near[times.index(newest)])
-        if self.last_us is None or latest > self.last_us:
-            self.last_us, self.ties = latest, []
-        if latest == self.last_us:
-            self.ties += [_block(data, begin) for begin, time in zip(near, times) if time == newest]
+            self.first_us = found.first_us
+        if self.last_us is None or found.latest_us > self.last_us:
+            self.last_us, self.ties = found.latest_us, []
+        if found.latest_us == self.last_us:
+            self.ties += [_block(data, begin) for begin in found.latest]
             del self.ties[:-TIES_MAX]
 
 

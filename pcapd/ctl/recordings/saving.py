@@ -21,6 +21,7 @@ from pcapd.ctl.recordings.progress import Progress
 from pcapd.ctl.sinks.compressed import open_output
 from pcapd.ctl.sinks.output import ReaderLeft
 from pcapd.errors import PcapdError
+from pcapd.records import keep_memory
 from pcapd.savefile.form import Form
 
 __all__ = ["FetchOptions", "fetch", "part_of"]
@@ -112,6 +113,7 @@ def fetch(
         PcapdError: Nothing was fetched.
     """
     options.check()
+    keep_memory()
     if options.output is not None:
         open_output(options.output, Form.PCAPNG, force=options.force)  # refused before anything is asked
     id = calls.find(access(), prefix)

@@ -60,6 +60,7 @@ def described(recording: Dict[str, Any]) -> List[str]:
         ("recording", escape(str(recording.get("id", "")))),
         ("owner", escape(str(recording.get("owner", "")))),
         ("target", target(recording)),
+        ("follows", "instances that restart, move or are added" if recording.get("follow") is True else ""),
         ("interfaces", ", ".join(escape(str(name)) for name in recording.get("interfaces") or ())),
         ("filter", escape(str(recording.get("filter") or ""))),
         ("since", shown(recording.get("since_us"))),

@@ -96,6 +96,8 @@ def nothing(error: str, status: int) -> Dict[str, Any]:
         "lost": 0,
         "lost_at_least": 0,
         "packets_forgotten": 0,
+        "recording": None,
+        "resume_from": None,
         "sources": [],
     }
 

@@ -14,11 +14,7 @@ import pcapd
 from pcapd.ctl.display.text import many, quantity
 from pcapd.ctl.stream.peer import API, Peer
 from pcapd.errors import PcapdError, RequestError, request_error
-from pcapd.limits import (
-    INSTANCES_MAX,
-    NAME_MAX,
-    TURN_MAX,
-)
+from pcapd.limits import INSTANCES_MAX, NAME_MAX, TURN_MAX
 from pcapd.merge.account import Account
 from pcapd.merge.muxer import Budget, Muxer, Piece
 from pcapd.merge.split import Split
@@ -34,6 +30,7 @@ from pcapd.wire import (
     Hello,
     Limits,
     Notice,
+    NoticeType,
     Packets,
     Ping,
     Progress,
@@ -122,6 +119,8 @@ class CaptureSession:
         self.awaited = 0
         #: The id of the recording that the api makes besides; empty if it makes none.
         self.recording = ""
+        #: Whether that recording has ended before the capture.
+        self.recording_over = False
         #: The api's limits, once they are known.
         self.limits: Optional[Limits] = None
         #: When the first source was opened; None before.
@@ -228,6 +227,13 @@ class CaptureSession:
         names = tuple(account.name for account in self._accounts if not account.stats.final)
         ran = self._time.at(now)
         return Waiting(names, ran - self._stopped, max(0.0, self._left(ran)))
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the capture ended here only: the connection was lost, or the api stops for a while."""
+        refused = isinstance(self.error, RequestError)
+        ended = self._end is not None and self._end.reason is not EndReason.DRAINING
+        return self._peer is API and self.started is not None and not refused and not ended
 
     @property
     def error(self) -> Optional[PcapdError]:
@@ -358,7 +364,9 @@ class CaptureSession:
                 self.failed[notice.origin[:NAME_MAX]] = None
         self._await(notice.awaited)
         self.muxer.await_instances(notice.awaited)
-        if notice.recording:
+        if notice.recording and notice.type is not NoticeType.RECORDED:
+            self.recording_over = True
+        elif notice.recording:
             self.recording = notice.recording[:NAME_MAX]
             text = f"{notice.message}; after a disconnect: pcapctl recording fetch {self.recording}"
             notice = replace(notice, message=text)
@@ -372,10 +380,14 @@ class CaptureSession:
         self._state = _State.ENDED
         if end.reason is EndReason.FAILED or self.started is None:
             self._errors.append(RequestError(end.message or "the capture failed"))
-        if end.reason in (EndReason.SOURCES_GONE, EndReason.DRAINING, EndReason.UNRECORDED):
+        if end.reason in _EARLY:
             self._failed_targets += 1
         if not self.reason:
             self.reason = end.message or end.reason.value
+
+
+#: The api ended the capture before its user wanted it.
+_EARLY = (EndReason.SOURCES_GONE, EndReason.DRAINING, EndReason.UNRECORDED, EndReason.FORBIDDEN)
 
 
 def _limit(budget: Budget) -> str:

@@ -4,6 +4,8 @@
     what they share: an HTTPS server on a thread.
 ``cloud_controller``, ``uaa``
     Cloud Controller's V3 API, and the UAA.
+``signing``
+    a UAA whose tokens that Cloud Controller accepts.
 ``director``, ``directortasks``
     a BOSH director, with a UAA of its own beside it, and its tasks, which set up ssh.
 ``agent``

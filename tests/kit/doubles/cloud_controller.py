@@ -122,6 +122,7 @@ class User:
     Attributes:
         develops: Spaces as a developer, who may read secrets.
         audits: Spaces as an auditor, who sees apps and their stats.
+        manages: Organizations as a manager, who sees all that is in their spaces.
         admin: Everything.
         scopes: Of the token.
     """
@@ -129,6 +130,7 @@ class User:
     name: str = "alice@example.test"
     develops: set[str] = field(default_factory=set)
     audits: set[str] = field(default_factory=set)
+    manages: set[str] = field(default_factory=set)
     admin: bool = False
     scopes: tuple[str, ...] = ("cloud_controller.read", "openid")
 
@@ -137,11 +139,26 @@ class User:
         """UAA's, the same in all of the user's tokens."""
         return str(uuid.uuid5(uuid.NAMESPACE_DNS, self.name))
 
-    def sees(self, app: CfApp) -> bool:
-        return self.admin or app.space in self.develops | self.audits
+    @property
+    def reads_globally(self) -> bool:
+        """Whether the scopes show everything, except secrets."""
+        scopes = {f"cloud_controller.{name}" for name in ("admin", "admin_read_only", "global_auditor")}
+        return self.admin or bool(scopes & set(self.scopes))
+
+    def sees(self, space: str, organization: str) -> bool:
+        return self.reads_globally or space in self.develops | self.audits or organization in self.manages
 
     def reads_secrets(self, app: CfApp) -> bool:
-        return self.admin or app.space in self.develops
+        scopes = {"cloud_controller.admin", "cloud_controller.admin_read_only"}
+        return self.admin or app.space in self.develops or bool(scopes & set(self.scopes))
+
+    def roles(self) -> list[tuple[str, str, str]]:
+        """Type, kind of place and GUID of each role; scopes are none."""
+        return [
+            *(("space_developer", "space", guid) for guid in sorted(self.develops)),
+            *(("space_auditor", "space", guid) for guid in sorted(self.audits)),
+            *(("organization_manager", "organization", guid) for guid in sorted(self.manages)),
+        ]
 
 
 def unsigned_token(**claims: Any) -> str:
@@ -312,12 +329,16 @@ class CloudController(HttpsDouble):
             return self._named(
                 asked, [{"name": name, "guid": guid, "organization": org} for guid, (name, org) in spaces]
             )
+        if parts[:2] == ["v3", "spaces"] and len(parts) == 3:
+            return self._space(parts[2], user)
+        if parts == ["v3", "roles"]:
+            return self._roles(asked, user)
         if parts == ["v3", "apps"]:
             return self._apps(asked, user)
         if parts[:2] != ["v3", "apps"] or len(parts) < 3:
             return UNKNOWN_REQUEST
         app = self.apps.get(parts[2])
-        if app is None or not user.sees(app):
+        if app is None or not self._sees(user, app):
             return not_found("App")
         if len(parts) == 3:
             return self._show(app, asked)
@@ -345,9 +366,63 @@ class CloudController(HttpsDouble):
 
         def fits(app: CfApp) -> bool:
             values = {"names": app.name.lower(), "space_guids": app.space, "guids": app.guid}
-            return user.sees(app) and all(values[name] in allowed for name, allowed in wanted.items())
+            return self._sees(user, app) and all(values[name] in allowed for name, allowed in wanted.items())
 
         return Answer(body=self._page(asked, [self._app(app) for app in self.apps.values() if fits(app)]))
+
+    def organization_of(self, space: str) -> str:
+        """The GUID of a space's organization."""
+        return self.spaces.get(space, ("", self.organization))[1]
+
+    def _sees(self, user: User, app: CfApp) -> bool:
+        return user.sees(app.space, self.organization_of(app.space))
+
+    def _space(self, guid: str, user: User) -> Answer:
+        everybody = self.users.values()
+        used = {app.space for app in self.apps.values()}.union(
+            *(one.develops | one.audits for one in everybody)
+        )
+        organization = self.organization_of(guid)
+        if guid not in used | set(self.spaces) or not user.sees(guid, organization):
+            return not_found("Space")
+        name = self.spaces.get(guid, ("space", ""))[0]
+        return Answer(body=self._place({"guid": guid, "name": name, "organization": organization}))
+
+    def _roles(self, asked: Asked, user: User) -> Answer:
+        """Roles in what the user sees (roles_controller.rb, role_list_fetcher.rb, role_presenter.rb).
+
+        A space role has no organization and the reverse, so that a filter of both finds nothing.
+        """
+        filters = {"user_guids": "user", "space_guids": "space", "organization_guids": "organization"}
+        unknown = set(asked.query) - {*filters, "types", "include", "page", "per_page", "order_by"}
+        if unknown:
+            return cc_error(422, 10008, "UnprocessableEntity", f"Unknown query parameter(s): {unknown}")
+        wanted = {
+            name: {unquote(value) for value in values[0].split(",")} for name, values in asked.query.items()
+        }
+        people = {one.id: one for one in self.users.values()}
+        found = []
+        for id, one in people.items():
+            for type, kind, guid in one.roles():
+                organization = self.organization_of(guid) if kind == "space" else guid
+                places = {"user": id, "space": None, "organization": None, kind: guid}
+                fits = all(places[key] in wanted.get(name, {places[key]}) for name, key in filters.items())
+                seen = user.sees(guid if kind == "space" else "", organization)
+                if seen and fits and type in wanted.get("types", {type}):
+                    found.append(self._role(type, places))
+        return Answer(body=self._page(asked, found))
+
+    def _role(self, type: str, places: dict[str, Optional[str]]) -> dict[str, Any]:
+        guid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{type} {places}"))
+        related = {kind: {"data": {"guid": one} if one else None} for kind, one in places.items()}
+        return {
+            "guid": guid,
+            "created_at": "2026-01-01T00:00:00Z",
+            "updated_at": "2026-01-01T00:00:00Z",
+            "type": type,
+            "relationships": related,
+            "links": {"self": {"href": f"{self.url}/v3/roles/{guid}"}},
+        }
 
     def _show(self, app: CfApp, asked: Asked) -> Answer:
         """An app, with its space and organization if asked for (app_show_message.rb)."""
@@ -424,7 +499,7 @@ class CloudController(HttpsDouble):
     def _process_stats(self, guid: str, user: User) -> Answer:
         for app in self.apps.values():
             for process in app.processes:
-                if process.guid == guid and user.sees(app):
+                if process.guid == guid and self._sees(user, app):
                     return self._stats(process)
         return not_found("Process")
 

@@ -8,6 +8,8 @@
     the same with faults in the network, the processes and the clocks.
 ``foundation``, ``bosh``
     an api between doubles of Cloud Foundry, or of a BOSH director, and of the agents.
+``overseen``
+    the same for Cloud Foundry, with a client of the api's own and a store of recordings.
 ``containers``, ``apps``
     an agent on a Diego cell with real containers, and apps from the container to Cloud Controller.
 ``recordings``, ``clipping``

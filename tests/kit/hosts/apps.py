@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence
 from urllib.parse import urlencode
@@ -30,9 +29,10 @@ from demo.processes import CommandFailed, end, run, wait_until
 from pcapd.errors import PcapdError
 from tests.kit.doubles import cloud_controller as cc
 from tests.kit.doubles.cloud_controller import CfApp, CloudController, Process, User
-from tests.kit.doubles.uaa import Uaa
+from tests.kit.doubles.signing import SigningUaa
 from tests.kit.hosts.chain import Result
 from tests.kit.hosts.containers import CellAgent, cell_in, public_directory
+from tests.kit.hosts.overseen import SOON
 from tests.kit.lab.containers import Cell, Instance
 
 #: Seconds that a pcapctl or curl of a test may run.
@@ -150,27 +150,6 @@ def loop(instance: Instance) -> bytes:
     return f"loop-{instance.handle}.".encode()
 
 
-class SigningUaa(Uaa):
-    """A UAA whose tokens Cloud Controller accepts.
-
-    Attributes:
-        people: By name; whose tokens are good at Cloud Controller.
-    """
-
-    def __init__(self, *arguments: Any, controller: CloudController) -> None:
-        super().__init__(*arguments)
-        self._controller = controller
-        self.people: dict[str, User] = {}
-
-    def token(self, **claims: Any) -> str:
-        """Sign an access token."""
-        token = super().token(**claims)
-        person = self.people.get(str(self.access_tokens[token].get("user_name")))
-        if person is not None and self.access_tokens[token]["exp"] > time.time():
-            self._controller.users[token] = person
-        return token
-
-
 class Pcapctl:
     """A ``pcapctl cf`` with ``--json`` as a process."""
 
@@ -229,9 +208,11 @@ class Apps:
         alice: Develops in the app's space.
     """
 
-    def __init__(self, directory: Path, authority: Authority) -> None:
+    def __init__(self, directory: Path, authority: Authority, api: Config, *, recorded: bool) -> None:
         self.directory = directory
         self.authority = authority
+        self._api_changes = api
+        self._recorded = recorded
         self.port = free_port()
         self.cells = [RealCell(directory, authority, self.port, number) for number in range(2)]
         credentials = authority.issue("authorities", dns=("localhost",), ips=(LOCAL,))
@@ -265,11 +246,24 @@ class Apps:
             "limits": {"per_user": 50},
             "static": None,
         }
-        self.api = self.resources.enter_context(Daemon("api", merged(base, changes), self.directory))
+        changes = merged(changes, self._api_changes)
+        if self._recorded:
+            changes = merged(changes, self._recordings())
+        self.api = Daemon("api", merged(base, changes), self.directory)
+        self.api.limits = SOON if self._recorded else {}
+        self.resources.enter_context(self.api)
         self.cc.links = {"pcap": {"href": self.url}, "uaa": {"href": self.uaa.url}}
         for index, cell in enumerate((self.cells[0], self.cells[0], self.cells[1])):
             self.real[index] = self.place(self.app, index, cell)
         self.worker = self.place(self.app, 0, self.cells[1], kind=1)
+
+    def _recordings(self) -> Config:
+        self.cc.links = {"uaa": {"href": self.uaa.url}}
+        return {
+            "cloud_foundry": {"client": self.uaa.client},
+            "recordings": {"store": f"file://{self.directory}/store", "reserve": "1MB"},
+            "state": f"sqlite:///{self.directory}/state.db",
+        }
 
     # --- apps ----------------------------------------------------------------
 
@@ -398,9 +392,14 @@ class Apps:
 
 
 @contextlib.contextmanager
-def apps_in(directory: Path, authority: Authority) -> Iterator[Apps]:
-    """Apps that run; afterwards no token may have been told."""
-    apps = Apps(directory, authority)
+def apps_in(directory: Path, authority: Authority, *, recorded: bool = False, **api: Any) -> Iterator[Apps]:
+    """Apps that run; afterwards no token may have been told.
+
+    Args:
+        recorded: Whether the api has a store of recordings, and a client of its own.
+        api: Laid over the api's configuration.
+    """
+    apps = Apps(directory, authority, api, recorded=recorded)
     with apps.resources:
         try:
             apps.start()

@@ -19,7 +19,6 @@ LIMITS: Mapping[str, float] = {
     "SEGMENT_SECONDS": 0.5,
     "STATISTICS_INTERVAL": 1.0,
     "CLIP_INTERVAL": 3.0,
-    "QUIET_INTERVAL": 1.0,
 }
 
 

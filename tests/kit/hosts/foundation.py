@@ -51,9 +51,11 @@ class Foundation:
         api: The api's process.
         static_token: Of a user of the static resolver.
         healthy: Whether the api is to be healthy when it has started.
+        limits: Of the api, as `demo.daemons.Daemon.limits`.
     """
 
     healthy = True
+    limits: Mapping[str, float] = {}
 
     def __init__(self, directory: Path, authority: Authority, cells: int, api: Config) -> None:
         self.directory = directory
@@ -81,7 +83,9 @@ class Foundation:
             "cloud_foundry": {"api": self.cc.url, "ca": str(self.authority.certificate_path)},
         }
         config = merged(merged(base, settings), self._api_changes)
-        self.api = self.resources.enter_context(Daemon("api", config, self.directory, healthy=self.healthy))
+        self.api = Daemon("api", config, self.directory, healthy=self.healthy)
+        self.api.limits = self.limits
+        self.resources.enter_context(self.api)
 
     # --- asking ------------------------------------------------------------
 
@@ -131,6 +135,23 @@ class Foundation:
         """Start ``pcapctl cf``, logged in with a token."""
         return Pcapctl(self, app, token, arguments, url or self.url)
 
+    def log_in(self, app: CfApp, token: str) -> Path:
+        """Make a home with what ``cf login`` and ``cf target`` leave there."""
+        home = self.directory / "home"
+        (home / ".cf").mkdir(parents=True, exist_ok=True)
+        login = {
+            "AccessToken": f"bearer {token}",
+            "AuthorizationEndpoint": self.cc.url,
+            "ConfigVersion": 4,
+            "RefreshToken": "",
+            "SpaceFields": {"GUID": app.space, "Name": "dev", "AllowSSH": True},
+            "Target": self.cc.url,
+            "UaaEndpoint": self.cc.url,
+            "UAAOAuthClient": "cf",
+        }
+        (home / ".cf" / "config.json").write_text(json.dumps(login))
+        return home
+
     def health(self) -> tuple[int, dict[str, Any]]:
         """Ask GET /health."""
         answer = self.get("/health")
@@ -170,26 +191,14 @@ class Pcapctl:
     def __init__(
         self, foundation: Foundation, app: CfApp, token: str, arguments: Sequence[str], url: str
     ) -> None:
-        home = foundation.directory / "home" / ".cf"
-        home.mkdir(parents=True, exist_ok=True)
-        login = {
-            "AccessToken": f"bearer {token}",
-            "AuthorizationEndpoint": foundation.cc.url,
-            "ConfigVersion": 4,
-            "RefreshToken": "",
-            "SpaceFields": {"GUID": app.space, "Name": "dev", "AllowSSH": True},
-            "Target": foundation.cc.url,
-            "UaaEndpoint": foundation.cc.url,
-            "UAAOAuthClient": "cf",
-        }
-        (home / "config.json").write_text(json.dumps(login))
+        home = foundation.log_in(app, token)
         self.output = foundation.directory / "out.pcapng"
         argv = [sys.executable, "-m", "pcapd.ctl", "cf", app.guid, "--api", url, "--force"]
         argv += ["--ca", str(foundation.authority.certificate_path), "--output", str(self.output), *arguments]
         self.process = subprocess.Popen(
             argv,
             cwd=foundation.directory,
-            env=environment(CF_HOME=str(home.parent)),
+            env=environment(CF_HOME=str(home)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -36,6 +36,7 @@ class RecordingLab(Lab):
         directory: As for `Lab`.
         store: Changes of the section ``recordings``.
         api: More changes of the api's configuration.
+        agent: Changes of the agent's.
         limits: Replace `SOON`.
 
     Attributes:
@@ -49,13 +50,14 @@ class RecordingLab(Lab):
         *,
         store: Mapping[str, Any] = {},
         api: Mapping[str, Any] = {},
+        agent: Mapping[str, Any] = {},
         limits: Mapping[str, float] = SOON,
     ) -> None:
         self.store = directory / "store"
         self.state = directory / "state.db"
         section = {"store": f"file://{self.store}", "reserve": "1MB", **store}
         changes = {"state": f"sqlite:///{self.state}", "recordings": section, "drain_timeout": "5s"}
-        super().__init__(directory, api=merged(changes, api))
+        super().__init__(directory, agent=agent, api=merged(changes, api))
         self.api.limits = limits
 
     # --- HTTP ----------------------------------------------------------------

@@ -19,13 +19,17 @@
 ``forwarder``, ``proxies``
     a TCP forwarder, and real proxies: tinyproxy, and OpenSSH's server and client.
 ``objects``
-    an S3 server, and a proxy before it that is slow or fails.
+    an S3 server, a proxy before it that is slow or fails, and Azurite.
+``programs``
+    programs that Go or Node.js install.
 ``postgres``
     a PostgreSQL server that is restarted, killed or cut off.
 ``admitters``
     processes that admit captures in one database at once.
 ``killed``
     a daemon that is killed at a chosen step.
+``workers``
+    the workers of an api: their processes and metrics, and captures that each of them has.
 ``sshhosts``
     hosts with a real ssh server, and a user at a desk.
 ``inside``

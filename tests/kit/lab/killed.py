@@ -68,12 +68,13 @@ def _tear(count: int) -> None:
     original = obstore.put
     calls = 0
 
-    def put(store: Any, name: str, data: bytes, **options: Any) -> Any:
+    def put(store: Any, name: str, data: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == count:
             path = Path(str(store.prefix), f"{name}#1")
-            path.write_bytes(data[: len(data) // 2])
+            whole = data if isinstance(data, bytes) else b"".join(data)
+            path.write_bytes(whole[: len(whole) // 2])
             die()
         return original(store, name, data, **options)
 

@@ -1,51 +1,36 @@
-"""An S3 server with a directory behind it, and a proxy before it that is slow or fails.
-
-versitygw (https://github.com/versity/versitygw) is compiled by Go, once for all tests.
-"""
+"""Object stores: an S3 server with a directory behind it, a proxy before it that is slow or fails, and Azurite."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import hmac
 import os
-import shutil
 import socket
 import subprocess
 import threading
 import time
+from email.utils import formatdate
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Iterator
 
-import pytest
-
 from demo.configurations import LOCAL, free_port
 from demo.processes import end, wait_until
+from tests.kit.lab import programs
 
-_MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
-_BUILD_TIMEOUT = 600  # seconds; it is large
 #: Of the server's only user.
 KEY, SECRET = "lab", "lab-secret-of-nobody"
+#: Of Azurite's only user, which are in its documentation.
+ACCOUNT = "devstoreaccount1"
+ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
 def versitygw(directory: Path) -> Path:
-    """The server's program: ``PCAPD_TEST_VERSITYGW``, in PATH, or made by Go; the test is skipped without it."""
-    given = os.environ.get("PCAPD_TEST_VERSITYGW") or shutil.which("versitygw")
-    if given:
-        return Path(given)
-    if shutil.which("go") is None:
-        pytest.skip("there is no versitygw and no Go to make it")
-    done = subprocess.run(
-        ["go", "install", _MODULE],
-        env={**os.environ, "GOBIN": str(directory)},
-        capture_output=True,
-        text=True,
-        timeout=_BUILD_TIMEOUT,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"Go cannot install versitygw: {done.stderr.strip().splitlines()[-1].strip()}")
-    return directory / "versitygw"
+    """The server's program; the test is skipped without it."""
+    return Path(programs.find(programs.VERSITYGW, directory / "programs"))
 
 
 @contextlib.contextmanager
@@ -71,6 +56,59 @@ def s3(program: Path, directory: Path, bucket: str) -> Iterator[int]:
 def _listens(port: int) -> bool:
     with socket.socket() as one:
         return one.connect_ex((LOCAL, port)) == 0
+
+
+def s3_settings(port: int) -> dict[str, str]:
+    """The settings of a store at this port."""
+    return {
+        "access_key_id": KEY,
+        "secret_access_key": SECRET,
+        "endpoint": f"http://{LOCAL}:{port}",
+        "region": "us-east-1",
+    }
+
+
+@contextlib.contextmanager
+def azurite(directory: Path, container: str) -> Iterator[int]:
+    """Run Azurite with one container; gives its port."""
+    port = free_port()
+    program = programs.find(programs.AZURITE, directory / "programs")
+    place = ["--blobHost", LOCAL, "--blobPort", str(port), "--location", str(directory / "blobs")]
+    with (directory / "azurite.log").open("wb") as log:
+        process = subprocess.Popen([program, *place, "--skipApiVersionCheck"], stdout=log, stderr=log)
+    try:
+        wait_until(lambda: _listens(port), "Azurite listens", timeout=60)
+        _make_container(port, container)
+        yield port
+    finally:
+        end(process)
+
+
+def azure_settings(port: int) -> dict[str, str]:
+    """The settings of a store at this port."""
+    return {
+        "account_name": ACCOUNT,
+        "account_key": ACCOUNT_KEY,
+        "endpoint": f"http://{LOCAL}:{port}/{ACCOUNT}",
+    }
+
+
+def _make_container(port: int, name: str) -> None:
+    """Sent as in https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key"""
+    named = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    path = f"/{ACCOUNT}/{name}"
+    signed = "PUT" + "\n" * 12 + "".join(f"{key}:{value}\n" for key, value in named.items())
+    signed += f"/{ACCOUNT}{path}\nrestype:container"
+    key = base64.b64decode(ACCOUNT_KEY)
+    signature = base64.b64encode(hmac.new(key, signed.encode(), hashlib.sha256).digest()).decode()
+    headers = {**named, "Authorization": f"SharedKey {ACCOUNT}:{signature}", "Content-Length": "0"}
+    connection = HTTPConnection(LOCAL, port, timeout=30)
+    try:
+        connection.request("PUT", f"{path}?restype=container", headers=headers)
+        answer = connection.getresponse()
+        assert answer.status == 201, answer.read()
+    finally:
+        connection.close()
 
 
 class Faults:

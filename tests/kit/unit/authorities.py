@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Mapping, Optional
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -64,12 +64,22 @@ class _Authority:
     async def get(self, target: str, token: Optional[str] = None) -> Answer:
         parts = urlsplit(target)
         headers = {} if token is None else {"authorization": f"bearer {token}"}
-        given = self._server.get(Asked("GET", parts.path, parse_qs(parts.query), headers))
+        return await self._answer(Asked("GET", parts.path, parse_qs(parts.query), headers))
+
+    async def post(self, target: str, form: Mapping[str, str]) -> Answer:
+        body = urlencode(form)
+        return await self._answer(Asked("POST", target, {}, {}, parse_qs(body), body.encode()))
+
+    async def _answer(self, asked: Asked) -> Answer:
+        given = self._server.get(asked)
         self._all.asking += 1
         await self._all.answered()
         self._all.asking -= 1
-        status = self._all.statuses.get(parts.path, given.status)
+        status = self._all.statuses.get(asked.path, given.status)
         return Answer(status, {name.lower(): value for name, value in given.headers}, given.content)
+
+    def renew(self) -> None:
+        """It has no certificates."""
 
     def close(self) -> None:
         """It has nothing to drop."""

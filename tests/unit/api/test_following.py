@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from pcapd.api.capture.following import Following
 from pcapd.api.resolvers.base import Resolved, Target
 from pcapd.errors import LimitReached, ResolverUnavailable, TargetNotFound, Unauthenticated
-from pcapd.limits import FOLLOW_ATTEMPTS, FOLLOW_INTERVAL, FOLLOW_INTERVAL_MAX
+from pcapd.limits import FOLLOW_ATTEMPTS, FOLLOW_INTERVAL, FOLLOW_INTERVAL_MAX, REDIAL_MAX, REDIALS_MAX
 from pcapd.wire import Container, Notice, NoticeType
 
 #: Longer than any interval with its jitter, shorter than two.
@@ -48,13 +48,17 @@ class Capture:
 class Scene:
     """A capture that is followed; `answers` are what Cloud Controller says next, the last for ever."""
 
-    def __init__(self, *targets: Target) -> None:
+    def __init__(self, *targets: Target, patient: bool = False) -> None:
         self.clock = Clock()
         self.capture = Capture(*targets)
         self.answers: list[Union[Resolved, Exception]] = [Resolved("alice", targets, identity="a")]
         self.asked = 0
         self.following = Following(
-            self.clock, self._survey, self.capture, lambda: BEGAN + int(self.clock.seconds() * SECOND)
+            self.clock,
+            self._survey,
+            self.capture,
+            lambda: BEGAN + int(self.clock.seconds() * SECOND),
+            patient=patient,
         )
         for one in targets:
             self.following.opened(one)
@@ -249,3 +253,45 @@ def test_end_while_asking(answer: Optional[Resolved]) -> None:
     scene.turn()
     scene.stop()
     assert len(cancelled) == 1 and not scene.capture.said and not scene.capture.added
+
+
+def test_an_agent_that_is_away_for_long() -> None:
+    """A recording attempts a container for more than an hour, less and less often; a capture gives up."""
+    for patient in (False, True):
+        scene = Scene(target(0, "a"), patient=patient)
+        scene.following.gone(target(0, "a"))
+        for _ in range(int(4 * 3600 / TURN)):
+            before = len(scene.capture.added)
+            scene.turn()
+            for one in scene.capture.added[before:]:
+                scene.following.gone(one)
+        assert len(scene.capture.added) == (REDIALS_MAX if patient else FOLLOW_ATTEMPTS)
+        scene.stop()
+
+
+def test_attempts_count_anew() -> None:
+    """A container that was captured for a while may be attempted as often as before."""
+    one = target(0, "a")
+    scene = Scene(one, patient=True)
+    for _ in range(2 * REDIALS_MAX):
+        scene.clock.advance(REDIAL_MAX)
+        scene.following.gone(one)
+        before = len(scene.capture.added)
+        while len(scene.capture.added) == before:
+            scene.turn()
+        scene.following.opened(one)
+    scene.stop()
+
+
+def test_containers_that_are_gone_take_no_memory() -> None:
+    """An app that crashes all the time leaves nothing behind but the names of its instances."""
+    scene = Scene(target(0, "0"), patient=True)
+    for number in range(1, 500):
+        scene.following.gone(target(0, str(number - 1)))
+        scene.now_there_are(target(0, str(number)))
+        scene.turn()
+        scene.following.opened(target(0, str(number)))
+    kept = vars(scene.following)
+    sizes = {name: len(value) for name, value in kept.items() if isinstance(value, (dict, set))}
+    assert max(sizes.values()) < 10, sizes
+    scene.stop()

@@ -40,6 +40,8 @@ class Keeper:
         self.kept: list[Segment] = []
         self.asked: list[tuple[Segment, Deferred[None]]] = []
         self.quiets: list[tuple[int, int]] = []
+        self.awaited_us: int | None = None
+        self.completed: list[int] = []
         self.ends: list[tuple[str, str, bool]] = []
 
     def keep(self, segment: Segment) -> Deferred[None]:
@@ -62,6 +64,9 @@ class Keeper:
 
     def quiet(self, up_to_us: int, dropped: int) -> None:
         self.quiets.append((up_to_us, dropped))
+
+    def complete(self, up_to_us: int) -> None:
+        self.completed.append(up_to_us)
 
     def opened(self, source: Source) -> None:
         """Nothing depends on it here."""
@@ -166,6 +171,36 @@ def test_hours_without_packets() -> None:
     assert not sinks.keeper.asked
     assert 100 <= len(sinks.keeper.quiets) <= 7200 / QUIET_INTERVAL
     assert sinks.keeper.quiets[-1] == (US + 120 * 60_000_000, 12)
+
+
+def test_what_is_awaited_is_stored_soon(sinks: Sinks) -> None:
+    """Where a clip waits, the segment ends when all packets up to then have arrived; nothing is stored before."""
+    sinks.open(2)
+    sinks.recorder.stats(2, Stats(0, 0, 0, 0, US))
+    sinks.packets(5)
+    sinks.keeper.awaited_us = US + 5
+    sinks.time(1)
+    assert not sinks.keeper.asked and not sinks.keeper.completed  # the other source may have earlier ones
+    sinks.recorder.stats(2, Stats(0, 0, 0, 0, US + 7))
+    sinks.time(0.1)
+    assert sinks.keeper.store().packets == 5 and not sinks.keeper.completed
+    sinks.time(0.1)
+    assert sinks.keeper.completed == [US + 5]
+    sinks.keeper.awaited_us = None
+    sinks.time(1)
+    assert not sinks.keeper.asked and not sinks.keeper.quiets
+
+
+def test_what_is_awaited_of_sources_that_are_gone(sinks: Sinks) -> None:
+    """When all sources have ended, nothing more comes: the clip of a crash waits for nobody."""
+    sinks.packets(5)
+    sinks.time(0.1)
+    sinks.recorder.stats(1, Stats(5, 0, 0, 5, US + 5, final=True))
+    sinks.keeper.awaited_us = US + 60_000_000
+    sinks.time(0.2)
+    assert sinks.keeper.store().packets == 5
+    sinks.time(0.1)
+    assert sinks.keeper.completed[-1] > US + 60_000_000 and not sinks.keeper.quiets
 
 
 def test_the_store_fails_for_a_while(sinks: Sinks) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -312,3 +313,19 @@ def test_the_permission_is_asked_anew(
     monkeypatch.setattr(StaticResolver, "survey", lambda *_: defer.fail(error))
     assert pages.call("GET", f"/{id}/capture").status == status
     assert pages.call("DELETE", f"/{id}").status == 200
+
+
+def test_whole_packets_for_somebody_with_headers_only(
+    pages: RecordingFront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may now capture headers only cannot fetch a recording of whole packets."""
+    whole = pages.start()
+    pages.fill(US)
+    survey = StaticResolver.survey
+
+    def headers_only(*given: Any) -> Any:
+        return survey(*given).addCallback(lambda found: dataclasses.replace(found, headers_only=True))
+
+    monkeypatch.setattr(StaticResolver, "survey", headers_only)
+    answer = pages.call("GET", f"/{whole}/capture")
+    assert answer.status == 403 and b"headers only" in answer.body

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from pcapd.config.load import load_agent, load_api
-from pcapd.config.schema import AgentConfig, ApiConfig, CloudFoundryConfig, ContainersConfig, OptInConfig
+from pcapd.config.schema import (
+    AgentConfig,
+    ApiConfig,
+    CloudFoundryClient,
+    CloudFoundryConfig,
+    ContainersConfig,
+    OptInConfig,
+)
 
 ETC = Path(__file__).parents[3] / "etc"
 
@@ -58,7 +65,8 @@ def test_all_of_the_api_example(etc: Path, now: datetime) -> None:
     assert config.listen.tls is not None
     assert etc / "tls/ca.crt" == config.listen.tls.client_cas
     opt_in = OptInConfig(("pcap.example.com/capture", "allowed"))
-    expected = CloudFoundryConfig("https://api.example.com", etc / "tls/ca.crt", opt_in=opt_in)
+    client = CloudFoundryClient("pcap-api", secret_file=etc / "cloud_foundry/client_secret")
+    expected = CloudFoundryConfig("https://api.example.com", etc / "tls/ca.crt", opt_in=opt_in, client=client)
     assert expected == config.cloud_foundry
     assert config.bosh is not None
     assert (config.bosh.agent_port, config.bosh.token_scope) == (9494, None)

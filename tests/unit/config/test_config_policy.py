@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pcapd.config.schema import AuditConfig, OptInConfig, PolicyConfig, SyslogConfig
-from pcapd.limits import POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX
+from pcapd.api.resolvers.ownclient import check_client
+from pcapd.config.schema import AuditConfig, CloudFoundryClient, OptInConfig, PolicyConfig, SyslogConfig
+from pcapd.errors import ConfigError
+from pcapd.limits import POLICY_FILTERS_LENGTH_MAX, POLICY_FILTERS_MAX, SECRET_MAX
 from tests.kit.unit.config import API, CLOUD_FOUNDRY, STATIC, api, problems
 
 
@@ -83,6 +85,51 @@ def test_an_opt_in_that_cannot_be(text: str, problem: str) -> None:
     """An opt-in that would allow nothing, or means nothing, is refused before the api starts."""
     (found,) = problems(api, API + with_opt_in(text))
     assert found.startswith(f"cloud_foundry.opt_in.{problem}")
+
+
+def with_client(text: str) -> str:
+    return CLOUD_FOUNDRY.replace("}", f", client: {text}}}")
+
+
+def test_a_client_of_the_apis_own() -> None:
+    """The secret is in the configuration, where nothing shows it, or in a file."""
+    found = api(API + with_client("{id: pcap-api, secret: s3cret}"))
+    assert found.cloud_foundry is not None
+    assert found.cloud_foundry.client == CloudFoundryClient("pcap-api", "s3cret")
+    assert "s3cret" not in repr(found)
+    found = api(API + with_client("{id: pcap-api, secret_file: /run/secret}"))
+    assert found.cloud_foundry is not None and found.cloud_foundry.client is not None
+    assert found.cloud_foundry.client.secret_file == Path("/run/secret")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{secret: x}", "id: required"),
+        ("{id: x}", "secret, secret_file: exactly one is required"),
+        ("{id: x, secret: a, secret_file: b}", "secret, secret_file: exactly one is required"),
+        ("{id: x, secret: 1234}", "secret: must be text, not a whole number"),
+        ("{id: x, secret: a, scope: b}", "scope: unknown key"),
+    ],
+)
+def test_a_client_that_cannot_be(text: str, problem: str) -> None:
+    """A client without its id or with a doubtful secret is refused; the secret is in no message."""
+    (found,) = problems(api, API + with_client(text))
+    assert found.startswith(f"cloud_foundry.client.{problem}") and "1234" not in found
+
+
+@pytest.mark.parametrize("content", [None, "", "\n", "one\ntwo\n", "x" * (SECRET_MAX + 1), "\udcff"])
+def test_a_file_without_a_secret(tmp_path: Path, content: str | None) -> None:
+    """``--check-config`` reports a file that cannot be read, or is not one line; the content is in no message."""
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_text(content, errors="surrogateescape")
+    with pytest.raises(ConfigError) as refused:
+        check_client(CloudFoundryClient("pcap-api", secret_file=file))
+    (problem,) = refused.value.problems
+    assert problem.startswith("cloud_foundry.client.secret_file: ") and "xx" not in problem
+    file.write_text("s3cret\n")
+    check_client(CloudFoundryClient("pcap-api", secret_file=file))
 
 
 def test_audit_records_to_syslog() -> None:

@@ -48,6 +48,10 @@ USAGE = {
         ("bosh", "-d", "cf", "--via", "ssh", "--resumable"),
         "--resumable needs the pcap api",
     ),
+    "a ring without a recording": (
+        ("hosts", "a", "--keep", "5m"),
+        "--keep and --keep-bytes need --resumable",
+    ),
     "nothing to install": (("extcap",), "specify either"),
     "both at once": (("extcap", "--install", "--uninstall"), "specify either"),
 }

@@ -167,6 +167,29 @@ def test_audit_records_in_a_file_of_their_own(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o007 == 0
 
 
+def test_several_processes_write_audit_records(tmp_path: Path) -> None:
+    """Lines that several processes write to one file at the same time are not mixed, however long they are."""
+    program = """
+import json, sys
+from pathlib import Path
+from pcapd.net.logs import AuditFile
+output = AuditFile(Path(sys.argv[1]))
+sys.stdin.read()
+for number in range(200):
+    output.write(json.dumps({"from": sys.argv[2], "targets": [sys.argv[2] * 20] * 1000}) + "\\n")
+"""
+    file = tmp_path / "audit.log"
+    argv = [sys.executable, "-c", program, str(file)]
+    writers = [subprocess.Popen([*argv, name], cwd=ROOT, stdin=subprocess.PIPE) for name in "abc"]
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.close()
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(records) == 600
+    assert all(record["targets"] == [record["from"] * 20] * 1000 for record in records)
+
+
 def test_a_file_for_audit_records_that_cannot_be_written(tmp_path: Path) -> None:
     """An api that could not keep its audit log does not start."""
     with pytest.raises(ConfigError, match=r"audit.file.*Is a directory"):
