@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import signal
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Iterator
 
 import pytest
 
+from demo.configurations import LOCAL
 from demo.processes import wait_until
 from pcapd.limits import STATE_TIMEOUT
 from tests.kit.hosts.chain import Client
@@ -136,6 +138,8 @@ def test_the_database_is_cut_off(lab: Apis) -> None:
         assert "the database failed" in error["title"] and taken < 2
         health = lab.curl_health(lab.at(0))
         assert health["healthy"] and health["message"].startswith("ready, but new captures are refused")
+        page = urllib.request.urlopen(f"http://{LOCAL}:{lab.api.config['metrics']['port']}/metrics").read()
+        assert b"\npcapd_state_healthy 0.0\n" in page and b"\npcapd_state_holders 3.0\n" in page
         lab.end(lab.at(0), mine.pop())
         wait_until(lambda: first.process.poll() is not None or second.process.poll() is not None, "it ended")
         time.sleep(max(0.0, CUT - (time.monotonic() - began)))

@@ -71,13 +71,14 @@ class Apis(Chain):
             "state": database.url,
             "limits": {"concurrent_captures": 20, "per_user": PER_USER},
             "operators": ["static/bob"],
-            "metrics": None,
         }
         self.api.config = merged(self.api.config, changes)
         others = [
             Daemon(
                 "api",
-                merged(self.api.config, {"id": f"api-{number}", "listen": {"port": free_port()}}),
+                merged(
+                    self.api.config, {"id": f"api-{number}", "listen": {"port": free_port()}, "metrics": None}
+                ),
                 directory,
             )
             for number in (1, 2)
