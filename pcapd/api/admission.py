@@ -37,7 +37,7 @@ class Admission:
     def __init__(self, config: ApiConfig, reactor: Reactor) -> None:
         self.captures: set[Capture] = set()
         self.database, self.holding = state_of(
-            config.state, reactor, config.process, self._held, self._end, workers=config.workers
+            config.state, reactor, config.process, self.here, self._end, workers=config.workers
         )
 
     def start(self) -> None:
@@ -68,7 +68,7 @@ class Admission:
         wanted = Held(id, identity, unattended)
         try:
             # First here: that needs no database.
-            need_room(self._held(), wanted, limits.concurrent_captures, limits.per_user)
+            need_room(self.here(), wanted, limits.concurrent_captures, limits.per_user)
         except LimitReached as error:
             return fail(error)
         if self.holding is None or self.holding.alone:
@@ -88,9 +88,19 @@ class Admission:
             if self.holding is not None:
                 self.holding.ended(capture.facts.capture)
 
+    @property
+    def troubled(self) -> bool:
+        """Whether new captures are refused because the database that apis share does not work."""
+        return self.holding is not None and bool(self.holding.troubled)
+
+    @property
+    def holders(self) -> int:
+        """How many processes hold captures in the same database, this one included."""
+        return 1 if self.holding is None else int(self.holding.holders)
+
     def all(self) -> Deferred[list[Held]]:
         """The captures of all processes that share the database."""
-        here = self._held()
+        here = self.here()
         if self.holding is None or self.holding.alone:
             return succeed(here)
         others: Deferred[list[Held]] = self.holding.others()
@@ -103,7 +113,8 @@ class Admission:
         asked: Deferred[None] = self.holding.ask_to_end(id, why)
         return asked
 
-    def _held(self) -> list[Held]:
+    def here(self) -> list[Held]:
+        """The captures of this process."""
         return [
             Held(one.facts.capture, one.identity, one.unattended, _described(one)) for one in self.captures
         ]

@@ -36,7 +36,21 @@ class Metrics(DaemonMetrics):
         self._healthy = self._gauge(
             "resolver_healthy", "1 if a resolver finds targets, 0 if it does not", "resolver"
         )
+        self._state = self._gauge(
+            "state_healthy", "1 if the database that apis share works, 0 if new captures are refused"
+        )
+        self._holders = self._gauge("state_holders", "Processes that share the limits, this one included")
         self._make_recordings()
+
+    def state(self, healthy: Callable[[], bool], holders: Callable[[], int]) -> None:
+        """Show what api processes share.
+
+        Args:
+            healthy: Returns whether their database works.
+            holders: Returns how many processes share the limits.
+        """
+        self._state.set_function(lambda: float(healthy()))
+        self._holders.set_function(holders)
 
     def resolvers(self, resolvers: Iterable[Resolver]) -> None:
         """Show the health of each resolver."""

@@ -28,6 +28,9 @@ _ORDER = ("static", "bosh", "cloud_foundry")
 class Running(Protocol):
     """The running captures."""
 
+    def here(self) -> list[Held]:
+        """Those of this process."""
+
     def all(self) -> Deferred[list[Held]]:
         """Those of all processes that share the database."""
 
@@ -69,7 +72,7 @@ class Operators:
     async def _list(self, client: ClientInfo) -> dict[str, Any]:
         user, operator = await self.identify(client)
         with asked_by(user.user):
-            visible = await self._visible(user, operator)
+            visible = _visible(await self._captures.all(), user, operator)
             if any(one.identity != user.identity for one in visible):
                 self._record("captures_listed", user, client, captures=[one.id for one in visible])
         captures = [{**one.about, "mine": one.identity == user.identity} for one in visible]
@@ -86,7 +89,9 @@ class Operators:
     async def _stop(self, client: ClientInfo, capture: str) -> dict[str, Any]:
         user, operator = await self.identify(client)
         with asked_by(user.user):
-            chosen = [one for one in await self._visible(user, operator) if one.id == capture]
+            # First here: that needs no database.
+            here = [one for one in self._captures.here() if one.id == capture]
+            chosen = _visible(here or await self._captures.all(), user, operator, capture)
             if not chosen:
                 raise TargetNotFound(
                     f"no capture {capture!r} runs here, or it is not yours", "pcapctl captures lists them"
@@ -123,9 +128,6 @@ class Operators:
                 return resolver.places(client.token or "")
         raise Forbidden("only operators may list agents", "the operator can add you to operators")
 
-    async def _visible(self, user: Resolved, operator: bool) -> Sequence[Held]:
-        return [one for one in await self._captures.all() if operator or one.identity == user.identity]
-
     def _record(self, event: str, user: Resolved, client: ClientInfo, **facts: Any) -> None:
         origin = {"origin": user.origin} if user.origin else {}
         self._trail.record(
@@ -153,3 +155,12 @@ class Operators:
             name = "/".join((resolver.name, *origin, user.user))
             return user, name in self._operators()
         raise refusal
+
+
+def _visible(
+    captures: Sequence[Held], user: Resolved, operator: bool, capture: str | None = None
+) -> list[Held]:
+    """Those that a user may see; only the one with this id, if it is given."""
+    return [
+        one for one in captures if (operator or one.identity == user.identity) and capture in (None, one.id)
+    ]

@@ -148,6 +148,7 @@ class Api(Daemon):
             metrics.certificate("listen.tls", self._server_context)
         metrics.resolvers(self._resolvers)
         metrics.limits(lambda: self.config.limits)
+        metrics.state(lambda: not self._admission.troubled, lambda: self._admission.holders)
         if self.config.probe.enabled:
             metrics.known_agents(self._known.agents)
 
@@ -251,7 +252,9 @@ class Api(Daemon):
         )
 
     def _ready(self) -> str:
-        # Without their store captures go on, so the api stays in service.
+        # What runs goes on, and whoever asks gets the reason, so the api stays in service.
+        if self._admission.troubled:
+            return "ready, but new captures are refused: the state that apis share is not available"
         partly = self._recordings is not None and self._recordings.troubled
         return "ready, but recordings cannot be stored" if partly else "ready"
 

@@ -53,7 +53,7 @@ def test_a_clip_survives_the_ring(chain: Chain, api: Recording, tmp_path: Path) 
 
 def stored(api: Recording, id: str, number: int = 1) -> int:
     """Bytes of a clip's object, which only its owner may read."""
-    status = (api.store / id / "clips" / f"{number:08}.pcapng").stat()
+    status = (api.store / id / "clips" / f"{number:08}-0001.pcapng").stat()
     assert status.st_mode & 0o077 == 0
     return status.st_size
 

@@ -105,7 +105,7 @@ def test_a_clip_is_an_object(bucket: Bucket, refuse: bool) -> None:
         wait_until(lambda: bucket.show(id)["clips"][0]["state"] == "done", "it is stored", timeout=90)
         (clip,) = bucket.show(id)["clips"]
         wait_until(lambda: bucket.show(id)["first_us"] > clip["last_us"], "the ring has turned", timeout=30)
-    assert (bucket.store / id / "clips" / "00000001.pcapng").stat().st_size == clip["bytes"]
+    assert (bucket.store / id / "clips" / "00000001-0001.pcapng").stat().st_size == clip["bytes"]
     file = bucket.fetch(id, "?clip=1")
     assert_one_of_each(file, gaps=0)
     assert 2 * RATE < len(file.packets) < 4 * RATE

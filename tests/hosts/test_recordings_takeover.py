@@ -21,7 +21,7 @@ from demo.processes import wait_until
 from pcapd.limits import LEASE
 from tests.kit.hosts.chain import SaveFile
 from tests.kit.hosts.recordings import RATE, RecordingLab, assert_one_of_each
-from tests.kit.hosts.several import LIMITS, SeveralApis, several_apis
+from tests.kit.hosts.takeover import LIMITS, SeveralApis, several_apis
 from tests.kit.lab.generator import Generator, stamp
 
 pytestmark = pytest.mark.long

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import ssl
 from collections.abc import Mapping
@@ -26,6 +27,9 @@ _OPTIONS: Final = ("sslmode", "sslrootcert", "sslcert", "sslkey")
 #: certificates.
 _MODES: Final = {"disable": False, "prefer": None, "require": True}
 _CHECKED: Final = ("verify-ca", "verify-full")
+
+# SQLAlchemy logs the tracebacks of connections that are gone already, and without this to stderr.
+logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
 
 
 def engine_of(url: str) -> Engine:

@@ -2,6 +2,8 @@
 
 ``chain``
     two agents, an api and pcapctl, each in a namespace of its own.
+``several``
+    three apis with one database, behind nginx.
 ``faults``
     the same with faults in the network, the processes and the clocks.
 ``foundation``, ``bosh``
@@ -12,7 +14,7 @@
     an agent on a Diego cell with real containers, and apps from the container to Cloud Controller.
 ``recordings``, ``clipping``
     an api with a store, and a user who asks over HTTP; the same with clips.
-``several``
+``takeover``
     several apis that share a PostgreSQL and a bucket, behind nginx.
 ``scraping``
     what a daemon serves to Prometheus.

@@ -1,44 +1,34 @@
-"""Several apis that share a PostgreSQL and a bucket, behind a real nginx; and a user who asks any of them."""
+"""Several apis with one database, behind a real nginx."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Sequence
 
 import pytest
 
 from demo.configurations import LOCAL, free_port, merged
 from demo.daemons import Daemon
 from demo.processes import end, wait_until
-from tests.kit.hosts.recordings import RecordingLab
-from tests.kit.lab import forwarder, objects
+from tests.kit.hosts.chain import Chain, Client
+from tests.kit.lab.generator import FILTER
 from tests.kit.lab.postgres import Postgres
 
-#: Real leases, and small segments.
-LIMITS: Mapping[str, float] = {
-    "SEGMENT_SECONDS": 0.5,
-    "SEGMENT_BYTES": 64 * 1024,
-    "STORE_RETRY": 0.5,
-    "QUIET_INTERVAL": 1.0,
-}
-
-_NGINX = """
+NGINX = """
 worker_processes 1;
 daemon off;
 pid {directory}/nginx.pid;
 error_log {directory}/nginx.log;
-events {{ worker_connections 64; }}
+events {{ worker_connections 128; }}
 http {{
   access_log off;
   {paths}
+  map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
   upstream apis {{ {servers} }}
   server {{
     listen {address}:{port} ssl;
@@ -46,54 +36,63 @@ http {{
     ssl_certificate_key {private_key};
     location / {{
       proxy_pass https://apis;
+      proxy_ssl_verify on;
+      proxy_ssl_trusted_certificate {ca};
+      proxy_ssl_name localhost;
       proxy_http_version 1.1;
       proxy_buffering off;
-      proxy_connect_timeout 1s;
-      proxy_read_timeout 10s;
+      proxy_read_timeout 60s;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
     }}
   }}
 }}
 """
+#: Of the configuration.
+PER_USER = 3
+#: seconds; shorter than agents wait for an api that is stopped.
+LEASE, LEASE_INTERVAL = 6.0, 1.5
 
 
-class SeveralApis(RecordingLab):
-    """A lab with several apis; `api` is the first one.
-
-    Args:
-        directory: As for `Lab`.
-        postgres: The database.
-        port: Of the bucket.
-        faults: Of the proxy before the bucket.
-        count: Number of apis.
+class Apis(Chain):
+    """A chain with three apis; bob is an operator.
 
     Attributes:
-        apis: All of them, by their names.
+        database: What they share.
+        apis: All apis; the first is `api`.
+        nginx: The port of nginx, which asks each api in turn.
+        clients: That have captured.
     """
 
-    def __init__(
-        self, directory: Path, postgres: Postgres, port: int, faults: objects.Faults, count: int = 2
-    ) -> None:
-        directory.mkdir()
-        credentials = directory / "credentials.json"
-        credentials.write_text(json.dumps(objects.s3_settings(port)))
-        store = {"store": "s3://lab/several", "reserve": "1MB", "credentials_file": str(credentials)}
-        shared = {"id": "api-0", "state": postgres.url}
-        super().__init__(directory, store=store, api=shared, limits=LIMITS)
-        self.postgres = postgres
-        self.faults = faults
-        self.apis = {"api-0": self.api}
-        for number in range(1, count):
-            place = {"id": f"api-{number}", "listen": {"port": free_port()}}
-            more = Daemon("api", merged(self.api.config, place), directory)
-            more.limits = LIMITS
-            self.apis[f"api-{number}"] = more
-        self._front = free_port()
-        self.ask_port = self._front
+    def __init__(self, directory: Path, database: Postgres) -> None:
+        super().__init__(directory)
+        self.database = database
+        changes = {
+            "state": database.url,
+            "limits": {"concurrent_captures": 20, "per_user": PER_USER},
+            "operators": ["static/bob"],
+        }
+        self.api.config = merged(self.api.config, changes)
+        others = [
+            Daemon(
+                "api",
+                merged(
+                    self.api.config, {"id": f"api-{number}", "listen": {"port": free_port()}, "metrics": None}
+                ),
+                directory,
+            )
+            for number in (1, 2)
+        ]
+        self.apis = [self.api, *others]
+        for api in self.apis:
+            api.limits = {"LEASE": LEASE, "LEASE_INTERVAL": LEASE_INTERVAL}
+        self.nginx = free_port()
+        self.clients: list[Client] = []
 
     def start_daemons(self) -> None:
-        """Start everything."""
+        """Start the agents, the apis and nginx."""
         super().start_daemons()
-        for api in list(self.apis.values())[1:]:
+        for api in self.apis[1:]:
             self._resources.enter_context(api)
         self._resources.enter_context(self._nginx())
 
@@ -102,131 +101,94 @@ class SeveralApis(RecordingLab):
         program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
         if program is None:
             pytest.skip("nginx is not installed (apt-get install nginx-light)")
-        own = self.authority.issue_api("nginx")
+        credentials = self.authority.issue_api("nginx")
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         config = self.directory / "nginx.conf"
         config.write_text(
-            _NGINX.format(
+            NGINX.format(
                 directory=self.directory,
                 paths="\n".join(f"{kind}_temp_path {self.directory}/{kind};" for kind in kinds),
-                servers=" ".join(f"server {LOCAL}:{api.port} max_fails=0;" for api in self.apis.values()),
+                servers=" ".join(f"server {LOCAL}:{api.port};" for api in self.apis),
                 address=LOCAL,
-                port=self._front,
-                certificate=own.certificate,
-                private_key=own.private_key,
+                port=self.nginx,
+                certificate=credentials.certificate,
+                private_key=credentials.private_key,
+                ca=credentials.ca,
             )
         )
         process = subprocess.Popen([program, "-p", str(self.directory), "-c", str(config)])
         try:
-            wait_until(self._front_answers, "nginx serves", timeout=20)
+            wait_until(lambda: self.curl("", url=self.behind).returncode == 0, "nginx serves")
             yield
         finally:
             end(process)
 
-    def _front_answers(self) -> bool:
-        try:
-            return self.ask("GET", "/health")[0] == 200
-        except OSError:
-            return False
+    @property
+    def behind(self) -> str:
+        """The URL of all apis."""
+        return f"https://{LOCAL}:{self.nginx}"
 
-    @contextlib.contextmanager
-    def behind_forwarder(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Let an api reach the database only through a process, which can be stopped."""
-        api, port = self.apis[name], free_port()
-        argv = [sys.executable, str(Path(forwarder.__file__)), str(port), LOCAL, str(self.postgres.port)]
-        direct = api.config["state"]
-        process = subprocess.Popen(argv)
-        try:
-            api.config["state"] = direct.replace(f":{self.postgres.port}/", f":{port}/")
-            api.stop()
-            api.start()
-            yield process
-        finally:
-            process.send_signal(signal.SIGCONT)
-            api.config["state"] = direct
-            api.stop()
-            api.start()
-            end(process)
+    def at(self, api: int) -> str:
+        """The URL of one api."""
+        return f"https://{LOCAL}:{self.apis[api].port}"
 
-    # --- who records -----------------------------------------------------------
-
-    def holder(self, id: str) -> str:
-        """The name of the api that holds a recording; empty if none does."""
-        return self.postgres.sql(
-            f"SELECT h.name FROM recordings r JOIN holders h ON h.id = r.holder WHERE r.id = '{id}'"
+    def curl(self, query: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[Any]:
+        """As that of a chain, also with the URL of another api."""
+        return subprocess.run(
+            self.curl_command(query, *arguments, **options), capture_output=True, check=False, timeout=60
         )
 
-    def epoch(self, id: str) -> int:
-        """The present epoch of a recording."""
-        return int(self.postgres.sql(f"SELECT epoch FROM recordings WHERE id = '{id}'"))
+    def counted(self) -> int:
+        """How many captures count: those of apis whose leases have not ended."""
+        live = "h.until_us > extract(epoch FROM clock_timestamp()) * 1000000"
+        return int(
+            self.database.sql(f"SELECT count(*) FROM captures c JOIN holders h ON c.holder = h.id AND {live}")
+        )
 
-    def other(self, name: str) -> str:
-        """The name of another api that runs."""
-        return next(one for one, api in self.apis.items() if one != name and api.process.poll() is None)
+    def run(self, url: str, count: int = 1) -> list[Client]:
+        """Start captures of alice, and wait until each has packets."""
+        env = {"PCAP_API": url}
+        clients = [self.begin("web-0", "--filter", FILTER, env=env) for _ in range(count)]
+        self.clients += clients
+        for client in clients:
+            client.wait_for("web-0:eth0", packets=1)
+        return clients
 
-    def captures(self) -> int:
-        """Number of connections of apis to the agent: each recording has one."""
-        argv = ["ss", "-Htn", "state", "established", f"dport = :{self.agent.port}"]
-        return len(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines())
-
-    @contextlib.contextmanager
-    def asking(self, name: str) -> Iterator[None]:
-        """Ask this api, and not nginx."""
-        self.ask_port = self.apis[name].port
-        try:
-            yield
-        finally:
-            self.ask_port = self._front
-
-    def all_answer(self) -> bool:
-        """Whether each api reads the index."""
-        answers = []
-        for name in self.apis:
-            with self.asking(name):
-                answers.append(self.ask("GET", "/v1/recordings")[0])
-        return answers == [200] * len(answers)
-
-    def spooled(self, name: str) -> int:
-        """Number of files without a name that an api has open: segments that wait on the disk."""
-        links = Path(f"/proc/{self.apis[name].pid}/fd").iterdir()
-        return sum("/#" in os.readlink(link) for link in links)
-
-    def goes_on(self, id: str, within: float = 30.0) -> float:
-        """Wait until more packets are stored; return the seconds that it took."""
+    def refusal(self, url: str) -> tuple[dict[str, Any], float]:
+        """Ask for a short capture: the error, empty if it was admitted, and the seconds that it took."""
         began = time.monotonic()
-        before = self.show(id)["packets"]
-        wait_until(lambda: self.show(id)["packets"] > before, "the recording goes on", timeout=within)
+        done = self.curl("target=web-0&duration=1s&filter=udp+port+9", "--max-time", "30", url=url)
+        taken = time.monotonic() - began
+        assert done.returncode == 0, done.stderr
+        return (json.loads(done.stdout)["errors"][0] if done.stdout.startswith(b"{") else {}), taken
+
+    def curl_health(self, url: str) -> dict[str, Any]:
+        """What an api says of its health."""
+        ca = str(self.authority.certificate_path)
+        done = subprocess.run(
+            ["curl", "--silent", "--cacert", ca, f"{url}/health"], capture_output=True, check=True, timeout=30
+        )
+        return dict(json.loads(done.stdout))
+
+    def await_room(self, url: str, timeout: float) -> float:
+        """Ask until a capture is admitted; the seconds that it took."""
+        began = time.monotonic()
+        wait_until(lambda: not self.refusal(url)[0], "a capture is admitted", timeout=timeout)
         return time.monotonic() - began
 
-    # --- what is stored ----------------------------------------------------------
+    def listed(self, url: str) -> list[dict[str, Any]]:
+        """What bob, an operator, sees of running captures."""
+        done = self.pcapctl("captures", *self._access(), env=self._bob(url))
+        assert done.returncode == 0, done.stderr
+        return list(json.loads(done.stdout)["captures"])
 
-    def rows(self) -> dict[str, int]:
-        """The name of each segment's object, with its bytes, as the index has them."""
-        found = self.postgres.sql("SELECT recording, epoch, number, size FROM segments").splitlines()
-        rows = [line.split("|") for line in found]
-        return {
-            f"{id}/{int(epoch):04}/{int(number):08}.pcapng": int(size) for id, epoch, number, size in rows
-        }
+    def end(self, url: str, capture: str) -> None:
+        """Let bob end a capture."""
+        done = self.pcapctl("captures", "--stop", capture, *self._access(), env=self._bob(url))
+        assert json.loads(done.stdout) == {"stopped": capture}, done.stderr
 
-    def rows_of(self, id: str) -> set[str]:
-        """The objects that the index has of a recording."""
-        return {name for name in self.rows() if name.startswith(id)}
+    def _access(self) -> Sequence[str]:
+        return ("--ca", str(self.authority.certificate_path), "--json")
 
-    def objects_of(self, id: str) -> int:
-        """Number of objects of a recording."""
-        return sum(1 for name in self.objects() if name.startswith(id))
-
-
-@contextlib.contextmanager
-def several_apis(directory: Path, count: int = 2) -> Iterator[SeveralApis]:
-    """Everything, running."""
-    faults = objects.Faults()
-    with (
-        Postgres() as postgres,
-        objects.s3(objects.versitygw(directory), directory, "lab") as server,
-        objects.proxy(server, faults) as port,
-    ):
-        lab: Any = SeveralApis(directory / "lab", postgres, port, faults, count)
-        lab.store = directory / "root" / "lab" / "several"
-        with lab:
-            yield lab
+    def _bob(self, url: str) -> dict[str, str]:
+        return {"PCAP_API": url, "PCAP_TOKEN": self.bob}
