@@ -36,8 +36,8 @@ class Owner(Protocol):
     watching: Watching
     room: Room
 
-    def check_room(self, running: Running) -> None:
-        """End a recording that has no more room."""
+    def check_room(self, running: Running, size: int) -> None:
+        """End a recording that has no room for so many more bytes."""
 
     def opened(self, running: Running) -> None:
         """Handle that a recording has started."""
@@ -113,7 +113,7 @@ class Running:
         gone = self._ring.add(stored, self._seconds(), owner.clips.held_from(self.id))
         owner.note(Deferred.fromCoroutine(self._drop(gone)))
         owner.clips.stored(self.id, stored.last_us)
-        owner.check_room(self)
+        owner.check_room(self, stored.size)
 
     def quiet(self, up_to_us: int, dropped: int) -> None:
         """Note up to when the recording is complete, and delete what is not kept any longer."""

@@ -270,10 +270,10 @@ class Recordings:
 
     # --- called by running recordings ------------------------------------------
 
-    def check_room(self, running: Running) -> None:
-        """End a recording that has no more room."""
+    def check_room(self, running: Running, size: int) -> None:
+        """End a recording that has no room for so many more bytes: its next segment may be as large."""
         try:
-            self.room.need()
+            self.room.need(size)
         except NoRoom as error:
             if running.capture is not None:
                 running.capture.stop(EndReason.BYTES, error.message)
