@@ -132,7 +132,6 @@ class Takeover:
         await house.clips.make(found.clips)
         for id, why in found.ending.items():
             house.end(id, why)
-        if (
-            self._holding.alone or self._beat_at is not None
-        ):  # without a lease, others would take them at once
+        # Without a lease, others would take them at once.
+        if self._holding.alone or self._beat_at is not None:
             house.resuming.take(found.free)
