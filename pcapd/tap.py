@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -82,6 +83,8 @@ def _agent(options: Any, reactor: Reactor) -> Any:
 def _api(options: Any, reactor: Any, number: int | None) -> Any:
     from pcapd.config.load import load_api
 
+    # Libraries make the files of databases and stores, which are only for the owner.
+    os.umask(0o077)
     reread = partial(load_api, options["config"])
     config = reread()
     if number is None and config.workers > 1:

@@ -137,6 +137,14 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
+def same_umask() -> Iterator[None]:
+    """Fail a test that changes the umask of this process: others start programs for other users."""
+    yield
+    if os.umask(0o022) != 0o022:
+        pytest.fail("left another umask", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
 def strict(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test of Twisted code that leaves timers or unhandled failures behind.
 

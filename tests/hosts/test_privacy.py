@@ -280,7 +280,12 @@ def send(chain: Chain, family: int, port: int, size: int, options: bytes = b"") 
                 udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, options)
             udp.sendto(SECRET.ljust(size, b".") + SECRET, (address, port))
 
-    address = chain.link.right.ipv6 if family == socket.AF_INET6 else chain.link.right.ipv4
+    right = chain.link.right
+    address = right.ipv6 if family == socket.AF_INET6 else right.ipv4
+    # Said in advance: with many namespaces on a machine, the kernel has forgotten it, or does not find it out.
+    (link,) = json.loads(right.namespace.ip("-j", "link", "show", "dev", right.device))
+    neighbour = (address, "lladdr", link["address"], "dev", chain.link.left.device)
+    chain.link.left.namespace.ip("neighbour", "replace", *neighbour)
     in_namespace(Path(chain.web0.path), say)
 
 

@@ -7,6 +7,7 @@ is full, clocks are set.
 from __future__ import annotations
 
 import http.client
+import shutil
 import signal
 import subprocess
 import sys
@@ -308,6 +309,9 @@ def test_the_disk_is_nearly_full(small: RecordingLab) -> None:
         id = small.record()
         ended = small.await_state(id, "stopped", "failed", timeout=40)
         assert "there is no room for recordings" in ended["message"]
+        free = shutil.disk_usage(small.store).free
+        assert free >= 1_000_000, "the reserve"
+        (small.store / "filler").write_bytes(bytes(free - 500_000))
         status, refused = small.ask("POST", "/v1/recordings", {"targets": ["web-0"]})
         assert (status, refused["errors"][0]["code"]) == (507, "no_room")
     small.assert_index_right()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pcapd.api.state.database import Database, check_database
 from pcapd.api.state.holding import Holding
@@ -14,9 +13,6 @@ from pcapd.errors import ConfigError
 from pcapd.net.reactor import Reactor
 
 __all__ = ["check", "open_state", "read_file"]
-
-#: Files and directories are only for the owner.
-_UMASK: Final = 0o077
 
 
 def open_state(
@@ -40,7 +36,6 @@ def open_state(
     Raises:
         ConfigError: The database or its file cannot be used.
     """
-    os.umask(_UMASK)  # of the whole process: the files of databases and stores are made by libraries
     database = Database(reactor, _url(url))
     return database, Holding(reactor, database, name, captures, end, workers=workers)
 
