@@ -311,9 +311,11 @@ def test_the_disk_is_nearly_full(small: RecordingLab) -> None:
         assert "there is no room for recordings" in ended["message"]
         free = shutil.disk_usage(small.store).free
         assert free >= 1_000_000, "the reserve"
-        (small.store / "filler").write_bytes(bytes(free - 500_000))
+        filler = small.store / "filler"
+        filler.write_bytes(bytes(free - 500_000))
         status, refused = small.ask("POST", "/v1/recordings", {"targets": ["web-0"]})
         assert (status, refused["errors"][0]["code"]) == (507, "no_room")
+        filler.unlink()
     small.assert_index_right()
     assert len(small.fetch(id).packets) == ended["packets"]
 
