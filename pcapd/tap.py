@@ -83,10 +83,11 @@ def _agent(options: Any, reactor: Reactor) -> Any:
 def _api(options: Any, reactor: Any, number: int | None) -> Any:
     from pcapd.config.load import load_api
 
-    # Libraries make the files of databases and stores, which are only for the owner.
-    os.umask(0o077)
     reread = partial(load_api, options["config"])
     config = reread()
+    if config.state is not None:
+        # Libraries make the files of databases and stores, which are only for the owner.
+        os.umask(0o077)
     if number is None and config.workers > 1:
         from pcapd.workers.supervisor import Supervisor
 
