@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Iterator
 
@@ -11,41 +9,12 @@ import pytest
 
 from demo.certificates import Authority
 from demo.configurations import LOCAL, free_port
-from demo.processes import end, wait_until
+from demo.processes import wait_until
 from tests.kit.doubles.cloud_controller import CfApp, Instance, Process
 from tests.kit.doubles.router import Router
 from tests.kit.hosts.foundation import Foundation, foundation_in
+from tests.kit.lab.nginx import nginx
 from tests.kit.lab.readers import capinfos, require, tcpdump_lines
-
-NGINX = """
-worker_processes 1;
-daemon off;
-pid {directory}/nginx.pid;
-error_log {directory}/nginx.log;
-events {{ worker_connections 64; }}
-http {{
-  access_log {directory}/access.log;
-  {paths}
-  map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
-  server {{
-    listen {address}:{port} ssl;
-    ssl_certificate {certificate};
-    ssl_certificate_key {private_key};
-    location / {{
-      proxy_pass https://{address}:{backend};
-      proxy_ssl_verify on;
-      proxy_ssl_trusted_certificate {ca};
-      proxy_ssl_name localhost;
-      proxy_http_version 1.1;
-      proxy_buffering off;
-      proxy_read_timeout 3s;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_upgrade;
-      proxy_set_header X-Vcap-Request-Id $request_id;
-    }}
-  }}
-}}
-"""
 
 
 @pytest.fixture
@@ -147,35 +116,13 @@ def test_client_leaves(foundation: Foundation, app: CfApp, token: str) -> None:
         wait_until(lambda: not foundation.cells[0].running, "the agent stopped")
 
 
-@pytest.fixture
-def nginx(foundation: Foundation, tmp_path: Path) -> Iterator[int]:
+@pytest.fixture(name="nginx")
+def nginx_of(foundation: Foundation, tmp_path: Path) -> Iterator[int]:
     """A real nginx in front of the api; its port."""
-    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        pytest.skip("nginx is not installed (apt-get install nginx-light)")
-    credentials = foundation.authority.issue_api("nginx")
     port = free_port()
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    paths = "\n".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
-    config = tmp_path / "nginx.conf"
-    config.write_text(
-        NGINX.format(
-            directory=tmp_path,
-            paths=paths,
-            address=LOCAL,
-            port=port,
-            backend=foundation.api.port,
-            certificate=credentials.certificate,
-            private_key=credentials.private_key,
-            ca=credentials.ca,
-        )
-    )
-    process = subprocess.Popen([program, "-p", str(tmp_path), "-c", str(config)])
-    try:
-        wait_until(lambda: _answers(foundation, port), "nginx serves")
+    answers = lambda: _answers(foundation, port)  # noqa: E731
+    with nginx(tmp_path, foundation.authority, port, [foundation.api.port], answers, idle=3):
         yield port
-    finally:
-        end(process)
 
 
 def _answers(foundation: Foundation, port: int) -> bool:

@@ -6,7 +6,7 @@ instances: an instance that restarts keeps its index and gets a new container.  
 added here; agents notice when a container ends.
 
 Every gap is reported: when an instance is captured again, a notice states from when to
-when it was not.  When the app is gone or the token is no longer accepted, following ends with
+when it was not.  If the app is deleted, or the token is no longer accepted, following ends with
 a notice; running captures continue.
 
 A capture that nobody watches, a recording, may last for days: a container is then attempted more

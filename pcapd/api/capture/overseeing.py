@@ -37,7 +37,7 @@ def oversee(
         reactor: The reactor.
         capture: The capture.
         resolver: Has found its targets.
-        survey: Looks up the targets with the user's token; None if there is no token any longer.
+        survey: Looks up the targets with the user's token; None if the api no longer has this token.
 
     Returns:
         The capture.

@@ -8,8 +8,6 @@
     the tables of holders and captures.
 ``rules``
     who holds what, and when a limit is reached.  Pure.
-``clauses``
-    the same rules as SQL conditions, for tables of others.
 ``holding``
     this process as a holder: its lease, and the captures that count for it.
 ``opening``

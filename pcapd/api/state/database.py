@@ -22,7 +22,7 @@ from twisted.internet.threads import deferToThreadPool
 from pcapd.api.state.connecting import engine_of, reason
 from pcapd.api.state.tables import META, VERSION
 from pcapd.api.state.threads import Threads
-from pcapd.errors import ConfigError, PcapdError, StateUnavailable
+from pcapd.errors import ConfigError, StateUnavailable
 from pcapd.limits import STATE_TIMEOUT
 from pcapd.net.reactor import Reactor
 
@@ -127,8 +127,6 @@ class Database:
                 self._prepare()
             with self._connect() as connection, connection.begin():
                 return work(connection)
-        except PcapdError:
-            raise
         except (SQLAlchemyError, OSError) as error:
             self._forget_connection()
             raise _unavailable(reason(error)) from error

@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Iterator, Sequence
-
-import pytest
+from typing import Any, Sequence
 
 from demo.configurations import LOCAL, free_port, merged
 from demo.daemons import Daemon
-from demo.processes import end, wait_until
+from demo.processes import wait_until
 from tests.kit.hosts.chain import Chain, Client
 from tests.kit.lab.generator import FILTER
+from tests.kit.lab.nginx import nginx
 from tests.kit.lab.postgres import Postgres
 
-NGINX = """
-worker_processes 1;
-daemon off;
-pid {directory}/nginx.pid;
-error_log {directory}/nginx.log;
-events {{ worker_connections 128; }}
-http {{
-  access_log off;
-  {paths}
-  map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
-  upstream apis {{ {servers} }}
-  server {{
-    listen {address}:{port} ssl;
-    ssl_certificate {certificate};
-    ssl_certificate_key {private_key};
-    location / {{
-      proxy_pass https://apis;
-      proxy_ssl_verify on;
-      proxy_ssl_trusted_certificate {ca};
-      proxy_ssl_name localhost;
-      proxy_http_version 1.1;
-      proxy_buffering off;
-      proxy_read_timeout 60s;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_upgrade;
-    }}
-  }}
-}}
-"""
 #: Of the configuration.
 PER_USER = 3
 #: seconds; shorter than agents wait for an api that is stopped.
@@ -94,34 +62,9 @@ class Apis(Chain):
         super().start_daemons()
         for api in self.apis[1:]:
             self._resources.enter_context(api)
-        self._resources.enter_context(self._nginx())
-
-    @contextlib.contextmanager
-    def _nginx(self) -> Iterator[None]:
-        program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-        if program is None:
-            pytest.skip("nginx is not installed (apt-get install nginx-light)")
-        credentials = self.authority.issue_api("nginx")
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        config = self.directory / "nginx.conf"
-        config.write_text(
-            NGINX.format(
-                directory=self.directory,
-                paths="\n".join(f"{kind}_temp_path {self.directory}/{kind};" for kind in kinds),
-                servers=" ".join(f"server {LOCAL}:{api.port};" for api in self.apis),
-                address=LOCAL,
-                port=self.nginx,
-                certificate=credentials.certificate,
-                private_key=credentials.private_key,
-                ca=credentials.ca,
-            )
-        )
-        process = subprocess.Popen([program, "-p", str(self.directory), "-c", str(config)])
-        try:
-            wait_until(lambda: self.curl("", url=self.behind).returncode == 0, "nginx serves")
-            yield
-        finally:
-            end(process)
+        ports = [api.port for api in self.apis]
+        answers = lambda: self.curl("", url=self.behind).returncode == 0  # noqa: E731
+        self._resources.enter_context(nginx(self.directory, self.authority, self.nginx, ports, answers))
 
     @property
     def behind(self) -> str:

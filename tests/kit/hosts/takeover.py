@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +12,12 @@ import time
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
-import pytest
-
 from demo.configurations import LOCAL, free_port, merged
 from demo.daemons import Daemon
 from demo.processes import end, wait_until
 from tests.kit.hosts.recordings import RecordingLab
 from tests.kit.lab import forwarder, objects
+from tests.kit.lab.nginx import nginx
 from tests.kit.lab.postgres import Postgres
 
 #: Real leases, and small segments.
@@ -29,31 +27,6 @@ LIMITS: Mapping[str, float] = {
     "STORE_RETRY": 0.5,
     "QUIET_INTERVAL": 1.0,
 }
-
-_NGINX = """
-worker_processes 1;
-daemon off;
-pid {directory}/nginx.pid;
-error_log {directory}/nginx.log;
-events {{ worker_connections 64; }}
-http {{
-  access_log off;
-  {paths}
-  upstream apis {{ {servers} }}
-  server {{
-    listen {address}:{port} ssl;
-    ssl_certificate {certificate};
-    ssl_certificate_key {private_key};
-    location / {{
-      proxy_pass https://apis;
-      proxy_http_version 1.1;
-      proxy_buffering off;
-      proxy_connect_timeout 1s;
-      proxy_read_timeout 10s;
-    }}
-  }}
-}}
-"""
 
 
 class SeveralApis(RecordingLab):
@@ -95,33 +68,9 @@ class SeveralApis(RecordingLab):
         super().start_daemons()
         for api in list(self.apis.values())[1:]:
             self._resources.enter_context(api)
-        self._resources.enter_context(self._nginx())
-
-    @contextlib.contextmanager
-    def _nginx(self) -> Iterator[None]:
-        program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-        if program is None:
-            pytest.skip("nginx is not installed (apt-get install nginx-light)")
-        own = self.authority.issue_api("nginx")
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        config = self.directory / "nginx.conf"
-        config.write_text(
-            _NGINX.format(
-                directory=self.directory,
-                paths="\n".join(f"{kind}_temp_path {self.directory}/{kind};" for kind in kinds),
-                servers=" ".join(f"server {LOCAL}:{api.port} max_fails=0;" for api in self.apis.values()),
-                address=LOCAL,
-                port=self._front,
-                certificate=own.certificate,
-                private_key=own.private_key,
-            )
-        )
-        process = subprocess.Popen([program, "-p", str(self.directory), "-c", str(config)])
-        try:
-            wait_until(self._front_answers, "nginx serves", timeout=20)
-            yield
-        finally:
-            end(process)
+        ports = [api.port for api in self.apis.values()]
+        front = nginx(self.directory, self.authority, self._front, ports, self._front_answers)
+        self._resources.enter_context(front)
 
     def _front_answers(self) -> bool:
         try:

@@ -20,6 +20,8 @@
     a TCP forwarder, and real proxies: tinyproxy, and OpenSSH's server and client.
 ``objects``
     an S3 server, a proxy before it that is slow or fails, and Azurite.
+``nginx``
+    a real nginx in front of apis.
 ``postgres``
     a PostgreSQL server that is restarted, killed or cut off.
 ``programs``

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import socketserver
 import sys
 import threading
@@ -19,15 +18,14 @@ from twisted.python.failure import Failure
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
 
-from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, inspect, select, text, update
+from sqlalchemy import insert, inspect, select, text, update
 
 from demo.certificates import Authority, Credentials
-from pcapd.api.state.clauses import takeable, writable
 from pcapd.api.state.connecting import engine_of
 from pcapd.api.state.database import Database, check_database, lock
 from pcapd.api.state.holding import Holding
 from pcapd.api.state.opening import check
-from pcapd.api.state.rules import Held, Term, may_take, may_write
+from pcapd.api.state.rules import Held
 from pcapd.api.state.tables import CAPTURES, HOLDERS, META, VERSION
 from pcapd.errors import ConfigError, LimitReached, StateUnavailable
 from tests.kit.lab.admitters import admitted
@@ -211,32 +209,6 @@ def test_a_callback_that_fails(make: Callable[[], Api], logged_failures: Any) ->
     one.beat()
     assert logged_failures.flush(ZeroDivisionError)
     assert make().holding.holders == 2
-
-
-def test_conditions_are_the_rules(url: str) -> None:
-    """The SQL conditions choose the rows that the rules choose."""
-    cases = list(itertools.product([None, "me", "other"], [1, 2], [None, 99, 100, 101]))
-    fields = [Column("holder", Text), Column("epoch", Integer), Column("until_us", Integer)]
-    table = Table("terms", MetaData(), Column("id", Integer), *fields)
-    with engine_of(url).begin() as connection:
-        table.create(connection)
-        rows = [
-            dict(zip(("id", "holder", "epoch", "until_us"), (number, *case)))
-            for number, case in enumerate(cases)
-        ]
-        connection.execute(insert(table), rows)
-        for condition, expected in (
-            (
-                takeable(table.c.holder, table.c.until_us, "me", 100),
-                [may_take(Term(*case), "me", 100) for case in cases],
-            ),
-            (
-                writable(table.c.holder, table.c.epoch, "me", 2),
-                [may_write(Term(*case), "me", 2) for case in cases],
-            ),
-        ):
-            chosen = set(connection.execute(select(table.c.id).where(condition)).scalars())
-            assert chosen == {number for number, wanted in enumerate(expected) if wanted}
 
 
 # --- what fails -----------------------------------------------------------------------
